@@ -1,0 +1,1 @@
+"""VAEs beyond the plain ELBO."""

@@ -1,0 +1,76 @@
+"""What every public function asks of its input, with an error that names the argument, what came and what is expected."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+_values_known_good: ContextVar[bool] = ContextVar("values_known_good", default=False)
+
+
+@contextmanager
+def trusted() -> Iterator[None]:
+    """Inside this block the *values* of images are not looked at again.
+
+    `fit` checks a data set once and then calls its objective thousands of times; on a GPU each look would make the
+    host wait. Shapes and dtypes cost nothing and are still checked.
+    """
+    token = _values_known_good.set(True)
+    try:
+        yield
+    finally:
+        _values_known_good.reset(token)
+
+
+def is_true(condition: Tensor) -> bool:
+    """The truth of a scalar tensor; `True` where torch cannot tell (inside `vmap` or while compiling)."""
+    if torch.compiler.is_compiling():
+        return True
+    try:
+        return bool(condition)
+    except RuntimeError:  # a batched tensor under vmap has no single truth value
+        return True
+
+
+def images(x: Tensor, *, name: str = "x", shape: tuple[int, ...] | None = None, unit_range: bool = False) -> None:
+    """Refuse anything that is not a non-empty floating-point batch of finite images.
+
+    Args:
+        x: What is to be a batch of images, shape `[B, *image]`.
+        name: How the caller calls it, for the error.
+        shape: The image shape `[*image]` that is expected, if it is known.
+        unit_range: Whether pixels must lie in [0, 1].
+
+    Raises:
+        ValueError: It is not a floating tensor, is empty, has another shape, a NaN, an infinity, or (with `unit_range`)
+            a pixel outside [0, 1].
+    """
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{name}: expected a torch.Tensor of images, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise ValueError(f"{name}: expected floating-point pixels, got dtype {x.dtype}; convert with x.float() / 255")
+    if shape is not None and x.shape[-len(shape):] != torch.Size(shape):
+        raise ValueError(f"{name}: expected images of shape {tuple(shape)}, got a tensor of shape {tuple(x.shape)}")
+    if x.ndim < 2 or x.numel() == 0:
+        raise ValueError(f"{name}: expected a non-empty batch of images [B, *image], got shape {tuple(x.shape)}")
+    if _values_known_good.get():
+        return
+    if not is_true(x.isfinite().all()):
+        raise ValueError(f"{name}: found NaN or infinite pixels; every pixel must be finite")
+    if unit_range and not is_true(((x >= 0) & (x <= 1)).all()):
+        low, high = x.min().item(), x.max().item()
+        raise ValueError(f"{name}: expected pixels in [0, 1], got values from {low:.4g} to {high:.4g}; divide by 255?")
+
+
+def at_least(value: float, least: float, name: str) -> None:
+    """Raise `ValueError` unless the number `value` is at least `least` (NaN is not)."""
+    if not value >= least:
+        raise ValueError(f"{name}: expected at least {least}, got {value}")
+
+
+def positive(value: float, name: str) -> None:
+    """Raise `ValueError` unless the number `value` is above zero and finite."""
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name}: expected a positive finite number, got {value}")
