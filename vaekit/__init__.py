@@ -1,1 +1,26 @@
-"""VAEs beyond the plain ELBO."""
+"""Variational auto-encoders beyond the plain ELBO.
+
+One rule: an objective is a callable `(model, x) -> Tensor[B]`, per image, in nats, to be maximised.
+"""
+
+from vaekit.bounds import elbo, importance_bound, log_evidence, log_weight
+from vaekit.likelihoods import bernoulli, categorical256, gaussian
+from vaekit.model import VAE
+from vaekit.networks import conv, dcgan, hvae_conv, mlp
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "VAE",
+    "bernoulli",
+    "categorical256",
+    "conv",
+    "dcgan",
+    "elbo",
+    "gaussian",
+    "hvae_conv",
+    "importance_bound",
+    "log_evidence",
+    "log_weight",
+    "mlp",
+]

@@ -1,4 +1,4 @@
-"""What every public function asks of its input, with an error that names the argument, what came and what is expected."""
+"""What public functions ask of their input; errors name the argument, what came and what is expected."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,23 +34,33 @@ def is_true(condition: Tensor) -> bool:
         return True
 
 
-def images(x: Tensor, *, name: str = "x", shape: tuple[int, ...] | None = None, unit_range: bool = False) -> None:
+def images(
+    x: Tensor,
+    *,
+    name: str = "x",
+    shape: tuple[int, ...] | None = None,
+    dtype: torch.dtype | None = None,
+    unit_range: bool = False,
+) -> None:
     """Refuse anything that is not a non-empty floating-point batch of finite images.
 
     Args:
         x: What is to be a batch of images, shape `[B, *image]`.
         name: How the caller calls it, for the error.
         shape: The image shape `[*image]` that is expected, if it is known.
+        dtype: The floating-point type that is expected, if it is known.
         unit_range: Whether pixels must lie in [0, 1].
 
     Raises:
-        ValueError: It is not a floating tensor, is empty, has another shape, a NaN, an infinity, or (with `unit_range`)
-            a pixel outside [0, 1].
+        ValueError: It is not a floating tensor, is empty, has another shape or dtype, a NaN, an infinity, or (with
+            `unit_range`) a pixel outside [0, 1].
     """
     if not isinstance(x, Tensor):
         raise ValueError(f"{name}: expected a torch.Tensor of images, got {type(x).__name__}")
     if not x.is_floating_point():
         raise ValueError(f"{name}: expected floating-point pixels, got dtype {x.dtype}; convert with x.float() / 255")
+    if dtype is not None and x.dtype != dtype:
+        raise ValueError(f"{name}: expected dtype {dtype} like the model's parameters, got {x.dtype}")
     if shape is not None and x.shape[-len(shape):] != torch.Size(shape):
         raise ValueError(f"{name}: expected images of shape {tuple(shape)}, got a tensor of shape {tuple(x.shape)}")
     if x.ndim < 2 or x.numel() == 0:

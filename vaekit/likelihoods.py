@@ -5,7 +5,7 @@ log-probabilities over the image. All accept pixels in [0, 1] where that makes s
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -31,14 +31,14 @@ class Bernoulli(torch.distributions.Bernoulli):
         https://arxiv.org/abs/1907.06845 (on what the cross-entropy of grey levels is not).
     """
 
-    support = constraints.unit_interval
+    support = constraints.unit_interval  # type: ignore[assignment]  # wider than the parent's {0, 1}, on purpose
 
     def __init__(self, logits: Tensor) -> None:
         """Args: logits: $\\ell$, any shape."""
         super().__init__(logits=logits, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability in nats of `value` (broadcast against the logits). No range check: `vaekit.VAE` has done it."""
+        """Log-probability in nats of `value`, broadcast against the logits (`vaekit.VAE` has checked its range)."""
         return value * self.logits - F.softplus(self.logits)
 
 
@@ -78,9 +78,9 @@ class Categorical256(Distribution):
         grey = torch.linspace(0, 1, self.levels, dtype=self.log_probs.dtype, device=self.log_probs.device)
         return self.log_probs.exp() @ grey
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008 (torch's signature)
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Pixels in [0, 1], shape `sample_shape + batch_shape`."""
-        level = torch.distributions.Categorical(logits=self.log_probs, validate_args=False).sample(sample_shape)
+        level = torch.distributions.Categorical(logits=self.log_probs, validate_args=False).sample(torch.Size(sample_shape))
         return level.to(self.log_probs.dtype) / (self.levels - 1)
 
     def _extended_shape_for(self, value: Tensor) -> torch.Size:

@@ -1,5 +1,7 @@
 r"""The variational auto-encoder: a prior p(z), a decoder's p(x|z) and an encoder's q(z|x), as distributions."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
@@ -9,13 +11,13 @@ from vaekit.likelihoods import Bernoulli, Categorical256, Likelihood, bernoulli
 
 
 class DiagonalNormal(Independent):
-    r"""$\mathcal N(\mu, \operatorname{diag}\sigma^2)$ over the last dimension; reparameterised, also inside `torch.func.vmap`."""
+    r"""$\mathcal N(\mu, \operatorname{diag}\sigma^2)$ over the last dimension; its `rsample` works under `vmap`."""
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
         """Args: mean, std: shape `[..., D]`, `std` above 0."""
         super().__init__(Normal(mean, std, validate_args=False), 1, validate_args=False)
 
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008 (torch's signature)
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         r"""$z = \mu + \sigma\,\epsilon$ with $\epsilon \sim \mathcal N(0, I)$; shape `[*sample_shape, ..., D]`."""
         mean, std = self.base_dist.loc, self.base_dist.scale
         epsilon = torch.randn((*sample_shape, *mean.shape), dtype=mean.dtype, device=mean.device)
@@ -23,14 +25,14 @@ class DiagonalNormal(Independent):
 
 
 class VAE(nn.Module):
-    r"""A latent-variable model $p_\theta(x, z) = p(z)\,p_\theta(x \mid z)$ with an amortised posterior $q_\phi(z \mid x)$.
+    r"""A latent-variable model $p_\theta(x, z) = p(z)\,p_\theta(x \mid z)$ with a posterior $q_\phi(z \mid x)$.
 
     $p(z) = \mathcal N(0, I_D)$, $q_\phi(z \mid x) = \mathcal N(\mu_\phi(x), \operatorname{diag}\sigma_\phi(x)^2)$, and
     $p_\theta(x \mid z)$ is the likelihood of what the decoder returns. The model knows no objective: that is what
     `vaekit.bounds` and the chapters' modules are for.
 
     Args:
-        encoder: Maps images `[B, *image]` to `[B, 2D]`: the mean and the *log standard deviation* of q(z|x), side by side.
+        encoder: Maps images `[B, *image]` to `[B, 2D]`: the mean and the *log standard deviation* of q(z|x).
         decoder: Maps latents `[..., D]` to the likelihood's parameters `[..., *params]`.
         latent_dim: D, the number of latent variables, at least 1.
         likelihood: From parameters to a distribution over pixels: `vaekit.bernoulli` (the default),
@@ -48,6 +50,8 @@ class VAE(nn.Module):
         (torch.Size([5, 2]), torch.Size([5, 1, 8, 8]), torch.Size([3, 1, 8, 8]))
     """
 
+    _zero: Tensor  # carries the model's dtype and device
+
     def __init__(
         self, encoder: nn.Module, decoder: nn.Module, *, latent_dim: int, likelihood: Likelihood = bernoulli
     ) -> None:
@@ -57,7 +61,7 @@ class VAE(nn.Module):
         self.encoder, self.decoder = encoder, decoder
         self.latent_dim = latent_dim
         self._likelihood = likelihood
-        self.register_buffer("_zero", torch.zeros(()), persistent=False)  # carries the dtype and device for the prior
+        self.register_buffer("_zero", torch.zeros(()), persistent=False)
 
     @property
     def prior(self) -> DiagonalNormal:
@@ -69,9 +73,9 @@ class VAE(nn.Module):
         r"""$q_\phi(z \mid x)$ for images `[B, *image]`: batch shape `[B]`, event shape `[D]`.
 
         Raises:
-            ValueError: `x` is no batch of finite floating-point images, or the encoder returns another shape than `[B, 2D]`.
+            ValueError: `x` is no batch of finite floating-point images, or the encoder does not return `[B, 2D]`.
         """
-        checks.images(x)
+        checks.images(x, dtype=self._zero.dtype)
         moments = self.encoder(x)  # [B, 2D]
         if moments.shape != (*x.shape[: moments.ndim - 1], 2 * self.latent_dim):
             raise ValueError(
@@ -101,7 +105,7 @@ class VAE(nn.Module):
         """
         p_x_z = self.likelihood(z)
         unit_range = isinstance(p_x_z.base_dist, Bernoulli | Categorical256)
-        checks.images(x, shape=p_x_z.event_shape, unit_range=unit_range)
+        checks.images(x, shape=p_x_z.event_shape, dtype=self._zero.dtype, unit_range=unit_range)
         return p_x_z.log_prob(x)
 
     def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
@@ -112,7 +116,7 @@ class VAE(nn.Module):
     def sample(self, n: int) -> Tensor:
         r"""Mean images $\mathbb E[x \mid z]$ for `n` draws of z from the prior: `[n, *image]`, in pixel units."""
         checks.at_least(n, 1, "n")
-        return self.likelihood(self.prior.rsample(torch.Size([n]))).mean
+        return self.likelihood(self.prior.rsample((n,))).mean
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
