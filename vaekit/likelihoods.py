@@ -80,7 +80,8 @@ class Categorical256(Distribution):
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Pixels in [0, 1], shape `sample_shape + batch_shape`."""
-        level = torch.distributions.Categorical(logits=self.log_probs, validate_args=False).sample(torch.Size(sample_shape))
+        grey = torch.distributions.Categorical(logits=self.log_probs, validate_args=False)
+        level = grey.sample(torch.Size(sample_shape))
         return level.to(self.log_probs.dtype) / (self.levels - 1)
 
     def _extended_shape_for(self, value: Tensor) -> torch.Size:
