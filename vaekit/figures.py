@@ -23,10 +23,11 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 def use_style() -> None:
     """Set matplotlib's defaults for the book: the palette, quiet axes, an opaque white ground, readable type."""
     import matplotlib as mpl
+    from cycler import cycler
 
     mpl.rcParams.update(
         {
-            "axes.prop_cycle": mpl.cycler(color=COLOURS),
+            "axes.prop_cycle": cycler(color=COLOURS),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.titlesize": "medium",
