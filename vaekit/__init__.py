@@ -7,19 +7,24 @@ from vaekit.bounds import elbo, importance_bound, log_evidence, log_weight
 from vaekit.likelihoods import bernoulli, categorical256, gaussian
 from vaekit.model import VAE
 from vaekit.networks import conv, dcgan, hvae_conv, mlp
+from vaekit.training import History, fit, linear, load_checkpoint
 
 __version__ = "0.1.0"
 
 __all__ = [
     "VAE",
+    "History",
     "bernoulli",
     "categorical256",
     "conv",
     "dcgan",
     "elbo",
+    "fit",
     "gaussian",
     "hvae_conv",
     "importance_bound",
+    "linear",
+    "load_checkpoint",
     "log_evidence",
     "log_weight",
     "mlp",

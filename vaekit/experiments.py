@@ -128,7 +128,6 @@ def _device_name() -> str:
 def _commit() -> str:
     """The commit checked out, with `+` where tracked files differ from it; `unknown` outside a repository."""
 
-
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -76,7 +76,7 @@ class VAE(nn.Module):
             ValueError: `x` is no batch of finite floating-point images, or the encoder does not return `[B, 2D]`.
         """
         checks.images(x, dtype=self._zero.dtype)
-        moments = self.encoder(x)  # [B, 2D]
+        moments = self.encoder(x).to(x.dtype)  # [B, 2D]; back from half precision under autocast
         if moments.shape != (*x.shape[: moments.ndim - 1], 2 * self.latent_dim):
             raise ValueError(
                 f"encoder: expected output of shape [B, 2 * {self.latent_dim}] (mean and log std) for x of shape "
@@ -93,7 +93,7 @@ class VAE(nn.Module):
         """
         if z.shape[-1:] != (self.latent_dim,):
             raise ValueError(f"z: expected a last dimension of {self.latent_dim}, got shape {tuple(z.shape)}")
-        pixels = self._likelihood(self.decoder(z))
+        pixels = self._likelihood(self.decoder(z).to(z.dtype))
         return Independent(pixels, len(pixels.batch_shape) - (z.ndim - 1), validate_args=False)
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Reproducible random numbers without touching the caller's random state."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -23,7 +23,23 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
         True
     """
     device = torch.device(device)
-    accelerators = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(devices=accelerators, device_type="cuda" if device.type == "cpu" else device.type):
-        torch.manual_seed(seed)
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        with nullcontext() if device.type == "cpu" else _seeded_accelerator(seed, device):
+            yield
+    finally:
+        torch.set_rng_state(before)
+
+
+@contextmanager
+def _seeded_accelerator(seed: int, device: torch.device) -> Iterator[None]:
+    module = torch.get_device_module(device)
+    where = (device,) if device.type == "cuda" else ()  # MPS has one device and takes no argument
+    before = module.get_rng_state(*where)
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        module.manual_seed(seed)
+    try:
         yield
+    finally:
+        module.set_rng_state(before, *where)
