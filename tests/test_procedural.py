@@ -83,14 +83,16 @@ def test_exchanging_dots_changes_nothing():
     assert torch.equal(render_three_dots(factors.flatten(1)), render_three_dots(factors.flip(1).flatten(1)))
 
 
-@pytest.mark.parametrize(
-    "row",
-    [(0, 5, 0, 16, 16), (0, 2, 7, 3, 30), (1, 5, 3, 20, 8), (1, 0, 33, 0, 0), (2, 5, 0, 15, 15), (2, 4, 13, 31, 9)],
-)
+SOME_SHAPES = [(0, 5, 0, 16, 16), (0, 2, 7, 3, 30), (1, 5, 3, 20, 8)]
+SOME_SHAPES += [(1, 0, 33, 0, 0), (2, 5, 0, 15, 15), (2, 4, 13, 31, 9)]
+
+
+@pytest.mark.parametrize("row", SOME_SHAPES)
 @pytest.mark.parametrize("size", [32, 64])
 def test_shapes_agree_with_a_slow_drawing_from_their_corners(row, size):
     error = np.abs(render_shapes(torch.tensor([row]), size)[0, 0].numpy() - slow_shape(row, size))
-    assert error.max() < 0.2  # at the corners of the smallest square; 0.08 along its sides
+    assert error.max() < 0.26  # in a right-angled corner, where the smaller share a stands for the product a b
+    assert (error > 0.08).sum() <= 5  # nowhere else
     assert error.mean() < 1.5e-3 * 64 / size
 
 

@@ -1,9 +1,9 @@
 """Where each original file comes from, and the digest that it must have.
 
 The SHA-256 digests are those that TensorFlow Datasets publishes, one file per data set in
-https://github.com/tensorflow/datasets/tree/333639b37af6/tensorflow_datasets/url_checksums. The MD5 digests of notMNIST are
-those that the generator of CMNIST publishes, https://github.com/swenkel/cmnist. A mirror is another place for the same
-bytes: the digest decides, not the address.
+https://github.com/tensorflow/datasets/tree/333639b37af6/tensorflow_datasets/url_checksums. The MD5 digests of notMNIST
+are those that the generator of CMNIST publishes, https://github.com/swenkel/cmnist. A mirror is another place for the
+same bytes: the digest decides, not the address.
 """
 
 from typing import NamedTuple
