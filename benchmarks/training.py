@@ -1,0 +1,123 @@
+"""`fit` beside a bare loop written by hand and beside pythae's trainer: VAE 784-400-20, batches of 100, Adam, one epoch.
+
+Run as `python -m benchmarks.training`; pythae 0.1.2 (`pip install vaekit[bench]`) is skipped where it is not installed.
+"""
+
+import contextlib
+import io
+import logging
+import tempfile
+import time
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.timing import report
+from vaekit import VAE, elbo, fit, mlp
+
+N, BATCH, REPEATS = 20_000, 100, 7
+
+
+class Bare(nn.Module):
+    """The VAE of a hundred tutorials."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.h, self.mean, self.log_var = nn.Linear(784, 400), nn.Linear(400, 20), nn.Linear(400, 20)
+        self.g, self.out = nn.Linear(20, 400), nn.Linear(400, 784)
+
+    def loss(self, x: torch.Tensor) -> torch.Tensor:
+        h = F.relu(self.h(x.flatten(1)))
+        mean, log_var = self.mean(h), self.log_var(h)
+        z = mean + torch.randn_like(mean) * (0.5 * log_var).exp()
+        logits = self.out(F.relu(self.g(z)))
+        bce = F.binary_cross_entropy_with_logits(logits, x.flatten(1), reduction="none").sum(1)
+        kl = -0.5 * (1 + log_var - mean**2 - log_var.exp()).sum(1)
+        return (bce + kl).mean()
+
+
+def bare_epoch(x: torch.Tensor) -> float:
+    model = Bare()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    began = time.perf_counter()
+    for batch in torch.randperm(len(x)).split(BATCH):
+        optimizer.zero_grad()
+        loss = model.loss(x[batch])
+        loss.backward()
+        optimizer.step()
+        loss.item()  # every loop looks at its loss
+    return time.perf_counter() - began
+
+
+def vaekit_epoch(x: torch.Tensor) -> float:
+    model = VAE(*mlp((1, 28, 28), 20), latent_dim=20)
+    began = time.perf_counter()
+    fit(model, elbo, x, epochs=1, batch_size=BATCH, device="cpu", progress=False)
+    return time.perf_counter() - began
+
+
+def pythae_epoch(x: torch.Tensor) -> float:
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import VAE as PythaeVAE
+    from pythae.models import VAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    class Encoder(BaseEncoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.h, self.mean, self.log_var = nn.Linear(784, 400), nn.Linear(400, 20), nn.Linear(400, 20)
+
+        def forward(self, x: torch.Tensor) -> ModelOutput:
+            h = F.relu(self.h(x.flatten(1)))
+            return ModelOutput(embedding=self.mean(h), log_covariance=self.log_var(h))
+
+    class Decoder(BaseDecoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.g, self.out = nn.Linear(20, 400), nn.Linear(400, 784)
+
+        def forward(self, z: torch.Tensor) -> ModelOutput:
+            return ModelOutput(reconstruction=self.out(F.relu(self.g(z))).sigmoid().reshape(-1, 1, 28, 28))
+
+    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=20, reconstruction_loss="bce")
+    model = PythaeVAE(config, encoder=Encoder(), decoder=Decoder())
+    with tempfile.TemporaryDirectory() as folder:
+        settings = BaseTrainerConfig(
+            output_dir=folder, num_epochs=1, per_device_train_batch_size=BATCH, learning_rate=1e-3, no_cuda=True
+        )
+        trainer = BaseTrainer(model, BaseDataset(x, torch.zeros(len(x))), training_config=settings)
+        trainer.prepare_training()  # the optimiser; its epoch alone is timed, without its files and logs
+        began = time.perf_counter()
+        with contextlib.redirect_stderr(io.StringIO()):
+            trainer.train_step(1)
+        return time.perf_counter() - began
+
+
+def main() -> None:
+    logging.disable(logging.WARNING)
+    x = torch.rand(N, 1, 28, 28, generator=torch.Generator().manual_seed(0)).round()
+    epochs = {"bare loop": bare_epoch, "vaekit.fit": vaekit_epoch}
+    try:
+        import pythae  # noqa: F401
+
+        epochs["pythae 0.1.2"] = pythae_epoch
+    except ImportError:
+        print("pythae is not installed: left out")
+    seconds: dict[str, list[float]] = {name: [] for name in epochs}
+    for repeat in range(REPEATS + 1):
+        for name, epoch in epochs.items():
+            taken = epoch(x)
+            if repeat:
+                seconds[name].append(taken)
+    times = {name: median(values) for name, values in seconds.items()}
+    rows = [[name, f"{1e3 * t * BATCH / N:.2f}", f"{t / times['bare loop']:.2f}"] for name, t in times.items()]
+    report("training", ["training loop", "ms a step", "times the bare loop"], rows,
+           f"VAE 784-400-20, batches of {BATCH}, Adam, one epoch of {N:,} images, median of {REPEATS} in turns.")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
