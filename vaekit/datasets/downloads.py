@@ -136,8 +136,6 @@ class _Download:
                         bar.update(out.write(chunk))
                 except urllib3.exceptions.HTTPError as error:
                     raise requests.ConnectionError(f"cut off after {out.tell()} bytes ({error})") from error
-                if total is not None and out.tell() < total:
-                    raise requests.ConnectionError(f"cut off after {out.tell()} of {total} bytes")
         self.part.replace(output_file)
 
 

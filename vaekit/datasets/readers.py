@@ -117,8 +117,12 @@ def _emnist_letters(path: Path, split: str) -> Arrays:
 def _svhn(path: Path) -> Arrays:
     """Cropped house numbers: MATLAB's `X [32, 32, 3, N]`, and `y [N, 1]` in which 10 stands for the digit 0."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
-    arrays = loadmat(path, variable_names=("X", "y"))
+    try:
+        arrays = loadmat(path, variable_names=("X", "y"))
+    except MatReadError as error:
+        raise ValueError(str(error)) from error
     return arrays["X"].transpose(3, 2, 0, 1), arrays["y"].ravel() % 10
 
 
