@@ -1,0 +1,71 @@
+# Two commands matter: `make book` renders the book, `make test` proves that it is right. `make help` lists the rest.
+
+# Any Python from 3.11 on; PYTHON=... chooses one.
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python, \
+	$(shell $(p) -c 'import sys; print("$(p)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
+# Where torch comes from if not from PyPI. On Linux, PyPI's has several gigabytes of CUDA with it; a smaller one:
+#     make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+SOURCES := $(shell find book notebooks vaekit tools benchmarks CHANGELOG.md CONTRIBUTING.md _config.yml -type f \
+	-not -path '*/__pycache__/*' -not -path '*/vendor/*' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null)
+
+.PHONY: help setup book test lint experiments sync benchmarks fork clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make book                                  render the book: _build/html/index.html"
+	@echo "make test                                  run every test, notebooks and book included"
+	@echo "make lint                                  style and types only"
+	@echo "make experiments CHAPTER=01_vae PROFILE=cpu   run a chapter, store its outputs and results"
+	@echo "make sync                                  bring notebooks/*.ipynb up to their notebooks/*.py"
+	@echo "make benchmarks                            time the library beside its peers"
+	@echo "make fork REPO=owner/name                  point badges, launch buttons and set-up cells at a fork"
+	@echo "make clean                                 remove what was built (not the environment)"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python"; exit 1; }
+	@test -x $(BIN)/python || { echo "Making $(VENV) with $(PYTHON) ..."; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing what the library, the book and the tests need ..."
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[notebook,book,test]'
+	@touch $@
+
+book: _build/html/index.html
+	@echo "The book: _build/html/index.html"
+
+_build/html/index.html: $(READY) $(SOURCES)
+	@$(BIN)/python tools/build_book.py
+
+# nbval runs the notebooks' cells; everything else is in pyproject.toml. One thread a worker: the workers share the cores.
+test: $(READY) lint
+	@OMP_NUM_THREADS=1 VAEKIT_PROFILE=smoke $(BIN)/python -m pytest --quiet -n $(JOBS) --dist loadscope \
+		--no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks tests vaekit
+
+lint: $(READY)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+
+experiments: $(READY)
+	@test -n "$(CHAPTER)" -a -n "$(PROFILE)" || { echo "make experiments CHAPTER=01_vae PROFILE=smoke|cpu|gpu|paper"; exit 1; }
+	@$(BIN)/python tools/execute.py $(CHAPTER) $(PROFILE)
+
+sync: $(READY)
+	@$(BIN)/python tools/notebooks.py
+
+# The peers (pip install '.[bench]') are optional: a benchmark says which of them it misses.
+benchmarks: $(READY)
+	@for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+fork: $(READY)
+	@test -n "$(REPO)" || { echo "make fork REPO=owner/name"; exit 1; }
+	@$(BIN)/python tools/address.py $(REPO)
+
+clean:
+	@rm -rf _build .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,89 @@
+"""Run a chapter in a profile and store its outputs: `python tools/execute.py 01_vae cpu`.
+
+What is stored says where it is from: `metadata.vaekit` has the profile, device, date, commit, seconds, and the hash of
+the code that ran. A run that stops, by an error or by hand, leaves the notebook as it was.
+"""
+
+import os
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from notebooks import FOLDER, ROOT, read_script, sources_hash, write
+from vaekit import experiments
+
+
+def execute(script: Path, profile: str) -> NotebookNode:
+    """The notebook of a `.py`, run from its folder in a fresh kernel, with outputs, widgets' state and provenance."""
+    notebook = read_script(script)
+    metadata = dict(notebook.metadata)
+    os.environ["VAEKIT_PROFILE"] = profile
+    client = NotebookClient(
+        notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}},
+        record_timing=False, store_widget_state=True, coalesce_streams=True,
+        extra_arguments=["--log-level=ERROR"],
+    )  # fmt: skip
+    started = perf_counter()
+    client.execute()
+    origin = {
+        "profile": profile,
+        "device": experiments._device_name(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": experiments._commit(),
+        "seconds": round(perf_counter() - started),
+        "sources": sources_hash(notebook),
+    }
+    widgets = notebook.metadata.get("widgets")
+    notebook.metadata = NotebookNode(metadata | {"vaekit": origin} | ({"widgets": widgets} if widgets else {}))
+    return notebook
+
+
+def strip_paths(notebook: NotebookNode) -> None:
+    """Take this machine's folders out of the stored text."""
+    folders = re.compile("|".join(re.escape(f"{folder}{os.sep}") for folder in (ROOT, sys.prefix, Path.home())))
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "text" in output:
+                output.text = folders.sub("", output.text)
+            for kind, text in output.get("data", {}).items():
+                if kind.startswith("text/") and isinstance(text, str):
+                    output.data[kind] = folders.sub("", text)
+
+
+def destination(script: Path, profile: str) -> Path:
+    """The paired notebook; but where that holds a better profile's outputs of the same code, a file under `_build`."""
+    path = script.with_suffix(".ipynb")
+    if path.is_file():
+        stored = nbformat.read(path, 4).metadata.get("vaekit", {})
+        fresh = stored.get("sources") == sources_hash(read_script(script))
+        if fresh and experiments.PROFILES.index(stored["profile"]) > experiments.PROFILES.index(profile):
+            elsewhere = ROOT / "_build" / "notebooks" / profile
+            elsewhere.mkdir(parents=True, exist_ok=True)
+            return elsewhere / path.name
+    return path
+
+
+def main(chapter: str, profile: str) -> None:
+    """Run `notebooks/<chapter>.py` and store what it shows."""
+    script = FOLDER / f"{chapter}.py"
+    if not script.is_file():
+        sys.exit(f"{chapter}: no such chapter; there are {', '.join(p.stem for p in sorted(FOLDER.glob('[0-9]*.py')))}")
+    if profile not in experiments.PROFILES:
+        sys.exit(f"{profile}: no such profile; there are {', '.join(experiments.PROFILES)}")
+    notebook = execute(script, profile)
+    strip_paths(notebook)
+    path = destination(script, profile)
+    write(notebook, path)
+    print(f"{path.relative_to(ROOT)}: {notebook.metadata.vaekit['seconds']} s in the profile {profile}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python tools/execute.py CHAPTER PROFILE")
+    main(*sys.argv[1:])
