@@ -81,8 +81,10 @@ def load(
     Args:
         name: One of `NAMES`; see the table above.
         split: "train" or "test".
-        n: How many images: the first n of the split (all by default); for `three-dots` and `shapes`, how many are drawn
-            (10,000 for train and 2,000 for test by default).
+        n: How many images: the first n of the split (all by default), in the order of the source, which for `omniglot`
+            and for the test split of `emnist-letters` goes class by class: there, use a random choice instead,
+            `data[torch.randperm(len(data))[:n]]`. For `three-dots` and `shapes`, how many are drawn (by default 10,000
+            for train, 2,000 for test).
         size: Height and width. Drawn sets are drawn at this size (64 by default); all others are surrounded by black up
             to it, so 32 makes a network for 32x32 fit MNIST.
         seed: For `three-dots` and `shapes` alone: another draw of factors than that of seed 0. The first images of a
