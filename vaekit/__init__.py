@@ -4,6 +4,9 @@ One rule: an objective is a callable `(model, x) -> Tensor[B]`, per image, in na
 """
 
 from vaekit.bounds import elbo, importance_bound, log_evidence, log_weight
+from vaekit.dynamics import leapfrog
+from vaekit.flows import PlanarBound
+from vaekit.hamiltonian import HamiltonianBound
 from vaekit.likelihoods import bernoulli, categorical256, gaussian
 from vaekit.model import VAE
 from vaekit.networks import conv, dcgan, hvae_conv, mlp
@@ -13,7 +16,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "VAE",
+    "HamiltonianBound",
     "History",
+    "PlanarBound",
     "bernoulli",
     "categorical256",
     "conv",
@@ -23,6 +28,7 @@ __all__ = [
     "gaussian",
     "hvae_conv",
     "importance_bound",
+    "leapfrog",
     "linear",
     "load_checkpoint",
     "log_evidence",
