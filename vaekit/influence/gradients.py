@@ -1,0 +1,167 @@
+"""Per-image gradients of an objective, many images in one pass, through layers' factors where these are exact."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from vaekit.influence.factors import Factors, Gradients, bias_gradient, has_factors, pairs_are_cheaper, weight_factors
+from vaekit.influence.scored import Scored, one_by_one
+from vaekit.seeding import seeded
+
+PATHS = ("layers", "general", "loop")
+
+Captured = dict[tuple[str, int], tuple[Tensor, Tensor]]  # (layer, call) -> its inputs, and the gradient of its outputs
+
+
+class PerImage:
+    """Gradients with respect to chosen parameters of `scored`, one for each image, by one of three paths.
+
+    - `layers`: factors for the weights of linear and convolutional layers, `torch.func` for every other parameter;
+    - `general`: `torch.func` for every parameter;
+    - `loop`: automatic differentiation, one image after the other: slow, and what the others are checked against.
+
+    The noise of a pass is drawn as for a batch of one image and shared by all images, so that an image's gradient does
+    not depend on those beside it.
+
+    Args:
+        scored: Model and objective.
+        names: The parameters that count, by their names in `scored`.
+        path: One of `PATHS`.
+        image: One image `[1, *image]`, to see what the layers are given.
+        draws: Passes that a call will average over.
+    """
+
+    def __init__(self, scored: Scored, names: Sequence[str], path: str, image: Tensor, draws: int = 1) -> None:
+        """See the class."""
+        self.scored, self.names, self.path = scored, names, path
+        self.layers = _layers(scored, names) if path == "layers" else {}
+        first, second = self._sizes(image, 0), self._sizes(image, 1)
+        self.layers = {name: layer for name, layer in self.layers.items() if (name, 0) in first}
+        by_factors = {f"{name}.{own}" for name, layer in self.layers.items() for own, _ in layer.named_parameters()}
+        self.rest = [name for name in names if name not in by_factors]
+        parameters: dict[str, Tensor] = dict(scored.named_parameters())
+        self.numbers = sum(parameters[name].numel() for name in names if name not in by_factors)  # kept for an image
+        self.probes = {site: g.new_zeros(g.shape[1:]) for site, (_, g) in first.items()}
+        self.paired = {}
+        for name, layer in self.layers.items():
+            sites = [site for site in first if site[0] == name]
+            sizes = [weight_factors(layer, *first[site]) for site in sites]
+            steady = all(torch.equal(first[site][0], second[site][0]) for site in sites)
+            positions = sum(size.left.shape[1] for size in sizes) * (1 if steady else draws)
+            p, q = sizes[0].left.shape[2], sizes[0].right.shape[2]
+            self.paired[name] = pairs_are_cheaper(positions, p, q)
+            self.numbers += positions * (p + q) + 4 * sum(side.numel() for site in sites for side in first[site])
+            self.numbers += 0 if self.paired[name] else p * q
+
+    def __call__(self, x: Tensor, seeds: Sequence[int]) -> dict[str, Gradients]:
+        """The mean of the gradients at images `[B, *image]` over the noise of these seeds, by parameter."""
+        total = _Total(dict.fromkeys(self.names, 0.0), {})
+        held: Captured = {}
+        for seed in seeds:
+            captured, rest = self._pass(x, seed)
+            for name, gradient in rest.items():
+                total.formed[name] = total.formed[name] + gradient.reshape(len(x), -1)
+            for site, (inputs, g) in captured.items():
+                if site in held and torch.equal(held[site][0], inputs):  # no noise before this layer
+                    held[site] = (inputs, held[site][1] + g)
+                else:
+                    self._release(held, site, total)
+                    held[site] = (inputs, g)
+        for site in list(held):
+            self._release(held, site, total)
+        mean: dict[str, Gradients] = {n: g / len(seeds) for n, g in total.formed.items() if isinstance(g, Tensor)}
+        for name, parts in total.factors.items():
+            left, right = (torch.cat(side, dim=1) for side in zip(*parts, strict=True))  # [B, T, p], [B, T, q]
+            mean[name] = Factors(left / len(seeds), right)
+        return mean
+
+    def _release(self, held: Captured, site: tuple[str, int], total: "_Total") -> None:
+        """Add what a layer has captured to the gradients of its parameters."""
+        if site not in held:
+            return
+        (name, _), (inputs, g) = site, held.pop(site)
+        layer = self.layers[name]
+        if (weight := f"{name}.weight") in total.formed:
+            factors = weight_factors(layer, inputs, g)
+            if self.paired[name]:
+                total.factors.setdefault(weight, []).append(factors)
+            else:
+                total.formed[weight] = total.formed[weight] + factors.form()
+        if (bias := f"{name}.bias") in total.formed:
+            total.formed[bias] = total.formed[bias] + bias_gradient(layer, g)
+
+    def _pass(self, x: Tensor, seed: int) -> tuple[Captured, dict[str, Tensor]]:
+        """One draw of the noise: what the layers captured, and the gradients of the other parameters `[B, *shape]`."""
+        parameters: dict[str, Tensor] = {n: p for n, p in self.scored.named_parameters() if n in self.rest}
+        if self.path == "loop":
+            return {}, one_by_one(self.scored, parameters, x, seed)
+
+        def nats(
+            probes: dict[tuple[str, int], Tensor], parameters: dict[str, Tensor], image: Tensor
+        ) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
+            return self._captured(lambda: functional_call(self.scored, parameters, (image[None],)), probes)
+
+        every = vmap(grad(nats, argnums=(0, 1), has_aux=True), in_dims=(None, None, 0), randomness="same")
+        with seeded(seed, x.device):
+            (g, rest), inputs = every(self.probes, parameters, x)
+        return {site: (inputs[site], g[site]) for site in inputs}, rest
+
+    def _captured(
+        self, run: Callable[[], Tensor], probes: dict[tuple[str, int], Tensor] | None = None
+    ) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
+        """What `run` returns, and the layers' inputs; to each layer's outputs its probe is added.
+
+        A probe is zero and changes nothing, but the gradient with respect to it is the one with respect to the outputs.
+        """
+        inputs: dict[tuple[str, int], Tensor] = {}
+        calls = dict.fromkeys(self.layers, 0)
+
+        def hook_for(name: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+            def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+                site = (name, calls[name])
+                calls[name] += 1
+                inputs[site] = args[0]
+                return output if probes is None else output + probes[site]
+
+            return hook
+
+        with ExitStack() as stack:
+            for name, layer in self.layers.items():
+                stack.callback(layer.register_forward_hook(hook_for(name)).remove)
+            return run(), inputs
+
+    def _sizes(self, image: Tensor, seed: int) -> Captured:
+        """For one image, what the layers are given, and zeros of the shape of what they return."""
+        if not self.layers:
+            return {}
+        with torch.no_grad(), seeded(seed, image.device):
+            _, inputs = self._captured(lambda: self.scored(image))
+            return {
+                site: (a[None], torch.zeros_like(self.layers[site[0]](a))[None]) for site, a in inputs.items()
+            }
+
+
+def _layers(scored: Scored, names: Sequence[str]) -> dict[str, nn.Module]:
+    """The layers that have factors, a parameter among `names`, and no parameter that another module has too."""
+    uses: dict[int, int] = {}
+    for module in scored.modules():
+        for p in module.parameters(recurse=False):
+            uses[id(p)] = uses.get(id(p), 0) + 1
+    return {
+        name: module
+        for name, module in scored.named_modules()
+        if has_factors(module)
+        and all(uses[id(p)] == 1 for p in module.parameters())
+        and any(f"{name}.{own}" in names for own, _ in module.named_parameters())
+    }
+
+
+class _Total(NamedTuple):
+    """Sums over draws: formed gradients (0 until the first), and factors side by side."""
+
+    formed: dict[str, Tensor | float]
+    factors: dict[str, list[Factors]]
