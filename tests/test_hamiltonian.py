@@ -197,17 +197,18 @@ def test_flow_improves_a_posterior_that_is_too_narrow():
 
 def test_posterior_samples_come_nearer_to_the_truth():
     truth = linear_gaussian(batch=2)
-    bound = bound_of(5, "none", step_size=0.15)
+    bound = bound_of(3, "none", step_size=0.15)
     with seeded(7), torch.no_grad():
-        z_k = bound.sample_posterior(truth.model, truth.x, samples=20_000)
+        z_3 = bound.sample_posterior(truth.model, truth.x, samples=20_000)
         z_0 = truth.model.posterior(truth.x).sample((20_000,))
-    assert z_k.shape == (20_000, 2, 2)
-    exact = truth.precision.inverse()
+    assert z_3.shape == (20_000, 2, 2)
+    mean, covariance = truth.posterior_mean(), truth.precision.inverse()
 
     def wrong(z):
-        return max((torch.cov(z[:, b].T) - exact).abs().max().item() for b in range(2))
+        return (z.mean(0) - mean).abs().max(), (torch.cov(z[:, 0].T) - covariance).abs().max()
 
-    assert wrong(z_k) < wrong(z_0)
+    for after, before in zip(wrong(z_3), wrong(z_0), strict=True):
+        assert after < before / 2
 
 
 def test_potential_and_gradient():
