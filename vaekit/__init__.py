@@ -4,12 +4,14 @@ One rule: an objective is a callable `(model, x) -> Tensor[B]`, per image, in na
 """
 
 from vaekit.bounds import elbo, importance_bound, log_evidence, log_weight
+from vaekit.consistency import Consistency, posterior_divergence
 from vaekit.disentanglement import FactorVAE, annealed_capacity, beta_tcvae, dip_vae
 from vaekit.dynamics import leapfrog
 from vaekit.ensemble import fit_ensemble
 from vaekit.factor_metrics import binned_mutual_information, factor_entropy, modularity, mutual_information_gap
 from vaekit.flows import PlanarBound
 from vaekit.hamiltonian import HamiltonianBound
+from vaekit.hierarchical import TwoLevelVAE, two_level_mlp
 from vaekit.influence import Strongest, self_influence, strongest, tracin
 from vaekit.jacobian import JacobianL1, decoder_jacobian, jacobian_l1, jacobian_l2
 from vaekit.likelihoods import bernoulli, categorical256, gaussian
@@ -24,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "VAE",
+    "Consistency",
     "FactorVAE",
     "HamiltonianBound",
     "History",
@@ -31,6 +34,7 @@ __all__ = [
     "LocalScores",
     "PlanarBound",
     "Strongest",
+    "TwoLevelVAE",
     "annealed_capacity",
     "bernoulli",
     "beta_tcvae",
@@ -63,7 +67,9 @@ __all__ = [
     "mutated",
     "mutual_information_gap",
     "negative_log_likelihood",
+    "posterior_divergence",
     "self_influence",
     "strongest",
     "tracin",
+    "two_level_mlp",
 ]

@@ -17,6 +17,10 @@ class DiagonalNormal(Independent):
         """Args: mean, std: shape `[..., D]`, `std` above 0."""
         super().__init__(Normal(mean, std, validate_args=False), 1, validate_args=False)
 
+    def __getitem__(self, index: slice | Tensor) -> "DiagonalNormal":
+        """The distributions at `index` of the batch, as `q_z[:10]`."""
+        return DiagonalNormal(self.base_dist.loc[index], self.base_dist.scale[index])
+
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         r"""$z = \mu + \sigma\,\epsilon$ with $\epsilon \sim \mathcal N(0, I)$; shape `[*sample_shape, ..., D]`."""
         mean, std = self.base_dist.loc, self.base_dist.scale
