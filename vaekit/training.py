@@ -169,12 +169,12 @@ def fit(
 
     log = Log()
     folder = Path(checkpoints) if checkpoints is not None else None
-    settings = {
-        "images": [*x.shape], "pixel_sum": x.sum(dtype=exact).item(), "binarise": binarise, "batch_size": batch_size,
-        "optimizer": getattr(optimizer, "__name__", type(optimizer).__name__), "lr": lr, "seed": seed,
-        "processes": processes,
-    }  # fmt: skip
     if folder:
+        settings = {
+            "images": [*x.shape], "pixel_sum": x.sum(dtype=exact).item(), "binarise": binarise, "seed": seed,
+            "optimizer": getattr(optimizer, "__name__", type(optimizer).__name__), "lr": lr, "batch_size": batch_size,
+            "processes": processes,
+        }  # fmt: skip
         log = open_run(folder, settings, trained, optim, resume=resume, writes=rank == 0)
 
     steps = -(-len(x) // batch_size)  # in an epoch
