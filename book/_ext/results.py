@@ -1,0 +1,92 @@
+"""The directive `results`: a chapter's numbers, read from `book/results/<chapter>/<best profile>.json`.
+
+    ```{results} 01_vae
+    Test NLL on MNIST, nats | vae.nll | 83.20 ({cite:t}`caterini2018hamiltonian`)
+    ```
+
+Each line is a row: what, where in the file's `values` (dots between the keys), and what the paper has, in Markdown.
+Without lines, every number of the file becomes a row. A place that does not exist is a warning, hence an error.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from vaekit.experiments import PROFILES, load_results
+
+FOLDER = Path(__file__).resolve().parents[1] / "results"
+log = logging.getLogger(__name__)
+
+
+class Results(SphinxDirective):
+    """See the module's docstring."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """The table and, under it, where its numbers are from."""
+        chapter = self.arguments[0]
+        for profile in PROFILES:
+            self.env.note_dependency(str(FOLDER / chapter / f"{profile}.json"))
+        record = load_results(chapter, FOLDER)
+        if record is None:
+            return self._markdown("*This chapter has no stored results yet.*")
+        rows = [self._row(line, record["values"]) for line in self.content if line.strip()]
+        rows = rows or [(f"`{place}`", number(value), "") for place, value in flatten(record["values"])]
+        papers = any(paper for _, _, paper in rows)
+        table = ["| | ours |" + " paper |" * papers, "|:--|--:|" + ":--|" * papers]
+        table += [f"| {what} | {ours} |" + f" {paper} |" * papers for what, ours, paper in rows]
+        origin = (
+            f"Profile `{record['profile']}`, {record['device']}, {record['date']}, commit `{record['commit']}`, "
+            f"{record['seconds']} s, torch {record['versions']['torch']}."
+        )
+        return self._markdown("\n".join([*table, "", "{.provenance}", origin]))
+
+    def _row(self, line: str, values: dict[str, Any]) -> tuple[str, str, str]:
+        what, place, paper = (*(part.strip() for part in line.split("|")), "")[:3]
+        value: Any = values
+        for key in place.split("."):
+            try:
+                value = value[int(key)] if isinstance(value, list) else value[key]
+            except (KeyError, IndexError, ValueError, TypeError):
+                log.warning("results: %s has no value at %s", self.arguments[0], place, location=self.get_location())
+                return what, "", paper
+        return what, number(value), paper
+
+    def _markdown(self, text: str) -> list[nodes.Node]:
+        container = nodes.container(classes=["vaekit-results"])
+        self.state.nested_parse(StringList(text.splitlines(), self.get_source_info()[0]), self.content_offset, container)
+        return [container]
+
+
+def flatten(value: Any, place: str = "") -> list[tuple[str, Any]]:
+    """Every number below `value` and its place, a mean with its standard error counting as one."""
+    if isinstance(value, dict) and "mean" not in value:
+        items = value.items()
+    elif isinstance(value, list) and len(value) <= 12:
+        items = enumerate(value)
+    else:
+        return [(place, value)]
+    return [leaf for key, item in items for leaf in flatten(item, f"{place}.{key}".lstrip("."))]
+
+
+def number(value: Any) -> str:
+    """A value as readers want it: four significant digits, and a mean's standard error behind it."""
+    if isinstance(value, dict) and "mean" in value:
+        error = value.get("standard_error", value.get("se"))
+        return number(value["mean"]) + ("" if error is None else f" ± {error:.2g}")
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+    return "…" if isinstance(value, list | dict) else str(value)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register with Sphinx."""
+    app.add_directive("results", Results)
+    return {"parallel_read_safe": True}
