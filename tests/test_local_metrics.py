@@ -72,7 +72,7 @@ def test_a_code_may_be_perfect_here_and_there_yet_not_everywhere():
 
 
 def test_a_neighbourhood():
-    factors = neighbourhood([64, 3, 20], rho=0.1, points=4000, frozen=[1], generator=torch.Generator().manual_seed(5))
+    factors = neighbourhood([64, 30, 20], rho=0.1, points=4000, frozen=[1], generator=torch.Generator().manual_seed(5))
     assert factors[:, 1].unique().numel() == 1
     centred = neighbourhood([64], rho=1.0, points=9000, generator=torch.Generator().manual_seed(5))[:, 0]
     assert sorted(centred.unique().tolist()) == list(range(64))
