@@ -15,6 +15,7 @@ from torch import nn
 
 from tests.helpers import linear_gaussian
 from vaekit import VAE, elbo, fit, linear, load_checkpoint, mlp
+from vaekit.checkpoints import save_checkpoint
 from vaekit.training import _generator, _mix
 
 SHAPE = (1, 4, 4)
@@ -326,6 +327,17 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
     with pytest.raises(ValueError, match="truncated or foreign"):
         load_checkpoint(tmp_path / "evil.pt")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_is_replaced_in_one_step(tmp_path):
+    """A reader who has the old file open goes on reading the old file: it was never written into."""
+    path = save_checkpoint(tmp_path / "c.pt", {"n": 1})
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        save_checkpoint(path, {"n": 2})
+        assert reader.read() == before
+    assert load_checkpoint(path)["n"] == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_training(x, tmp_path):
