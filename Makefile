@@ -14,13 +14,14 @@ READY := $(VENV)/ready
 SOURCES := $(shell find book notebooks vaekit tools benchmarks CHANGELOG.md CONTRIBUTING.md _config.yml -type f \
 	-not -path '*/__pycache__/*' -not -path '*/vendor/*' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null)
 
-.PHONY: help setup book test lint experiments sync benchmarks fork clean
+.PHONY: help setup book links test lint experiments sync benchmarks fork clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make book                                  render the book: _build/html/index.html"
 	@echo "make test                                  run every test, notebooks and book included"
 	@echo "make lint                                  style and types only"
+	@echo "make links                                 check that every link of the book leads somewhere"
 	@echo "make experiments CHAPTER=01_vae PROFILE=cpu   run a chapter, store its outputs and results"
 	@echo "make sync                                  bring notebooks/*.ipynb up to their notebooks/*.py"
 	@echo "make benchmarks                            time the library beside its peers"
@@ -42,6 +43,9 @@ book: _build/html/index.html
 
 _build/html/index.html: $(READY) $(SOURCES)
 	@$(BIN)/python tools/build_book.py
+
+links: $(READY)
+	@$(BIN)/jupyter-book build . --config _config.yml --toc book/_toc.yml --builder linkcheck
 
 # nbval runs the notebooks' cells; everything else is in pyproject.toml. One thread a worker: the workers share the cores.
 test: $(READY) lint

@@ -5,6 +5,7 @@ from a CDN under the integrity hashes below; `book/_ext/vendored.py` makes that 
 """
 
 import base64
+import contextlib
 import hashlib
 import shutil
 import subprocess
@@ -67,10 +68,8 @@ def ensure() -> list[str]:
     missing = []
     for name in PACKAGES:
         if local(name) is None:
-            try:
+            with contextlib.suppress(OSError, subprocess.SubprocessError):
                 fetch(name)
-            except (OSError, subprocess.SubprocessError):
-                pass
             if local(name) is None:
                 missing.append(name)
     return missing

@@ -15,9 +15,10 @@ def build(output: Path) -> int:
     """Build into `output/html`; returns the exit status, and prints nothing but warnings."""
     if missing := assets.ensure():
         print(f"note: could not get {' and '.join(missing)} from npm; these pages load them from a CDN")
+    jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     command = [
-        sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(ROOT),
-        "--config", str(ROOT / "_config.yml"), "--toc", str(ROOT / "book" / "_toc.yml"), "--path-output", str(output), "-W", "--keep-going", "-q",
+        *jupyter_book, "build", str(ROOT), "--config", str(ROOT / "_config.yml"),
+        "--toc", str(ROOT / "book" / "_toc.yml"), "--path-output", str(output), "-W", "--keep-going", "-q",
     ]  # fmt: skip
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if run.returncode:

@@ -36,8 +36,11 @@ def tags(cell: NotebookNode) -> list[str]:
 
 
 def sources_hash(notebook: NotebookNode) -> str:
-    """SHA-256 of the code cells' sources, in order: what the stored outputs depend on."""
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    """SHA-256 of the code cells' sources, in order: what the stored outputs depend on.
+
+    Prose is left out, and so is the set-up cell, in which a fork has its own address.
+    """
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code" and "setup" not in tags(cell)]
     return hashlib.sha256(json.dumps(code).encode()).hexdigest()
 
 

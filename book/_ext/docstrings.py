@@ -52,8 +52,9 @@ def _span(match: re.Match[str]) -> str:
         module = getattr(getattr(vaekit, code, None), "__module__", None) or ""
         span = f":py:obj:`{code} <{module}.{code}>`" if module.startswith("vaekit") else f"``{code}``"
     # reStructuredText wants a boundary on either side; an escaped space is one that does not show
-    before, after = match.string[: match.start()][-1:], match.string[match.end() :][:1]
-    return "\\ " * bool(re.match(r"[^\s'\"(\[{<\-/:]", before)) + span + "\\ " * bool(re.match(r"[^\s'\")\]}>\-/:.,;!?\\]", after))
+    glued_before = re.search(r"[^\s'\"(\[{<\-/:]$", match.string[: match.start()])
+    glued_after = re.match(r"[^\s'\")\]}>\-/:.,;!?\\]", match.string[match.end() :])
+    return "\\ " * bool(glued_before) + span + "\\ " * bool(glued_after)
 
 
 def skip_fields(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:

@@ -61,7 +61,8 @@ class Results(SphinxDirective):
 
     def _markdown(self, text: str) -> list[nodes.Node]:
         container = nodes.container(classes=["vaekit-results"])
-        self.state.nested_parse(StringList(text.splitlines(), self.get_source_info()[0]), self.content_offset, container)
+        lines = StringList(text.splitlines(), self.get_source_info()[0])
+        self.state.nested_parse(lines, self.content_offset, container)
         return [container]
 
 

@@ -1,0 +1,152 @@
+"""The book builds without a warning, and every page of it works in a real browser."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+WIDGETS = "application/vnd.jupyter.widget-state+json"
+HARMLESS = "Identifier 'THEBE_JS_URL' has already been declared"  # Jupyter Book includes one script twice
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    """The book, built from scratch: what an earlier build has read would hide its warnings."""
+    output = tmp_path_factory.mktemp("book")
+    run = subprocess.run(
+        [sys.executable, ROOT / "tools" / "build_book.py", output], capture_output=True, text=True, timeout=600
+    )
+    assert run.returncode == 0, run.stderr
+    return output / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def address(html):
+    """The book served on this machine."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(html)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium or Chrome. Where there is none: a failure if $VAEKIT_REQUIRE_BROWSER is set, else a skip."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    mac = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+    found = os.environ.get("VAEKIT_BROWSER") or next(filter(None, map(shutil.which, names)), None)
+    found = found or (mac if Path(mac).exists() else None)
+    if not found:
+        message = "no Chromium or Chrome here: install one, or name it in VAEKIT_BROWSER"
+        pytest.fail(message) if os.environ.get("VAEKIT_REQUIRE_BROWSER") else pytest.skip(message)
+    with playwright.sync_playwright() as context:
+        instance = context.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield instance
+        instance.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A page, with `page.open(path)`; what goes wrong on it is collected in `page.faults`."""
+    context = browser.new_context()
+    page = context.new_page()
+    faults = page.faults = []
+    inside = (f"{address}/", "data:", "blob:") + (() if vendored() else ("https://cdn.jsdelivr.net/npm/",))
+    page.on("console", lambda m: m.type == "error" and HARMLESS not in m.text and faults.append(f"console: {m.text}"))
+    page.on("pageerror", lambda e: HARMLESS not in str(e) and faults.append(f"error: {e}"))
+    page.on("requestfailed", lambda r: faults.append(f"failed: {r.url}"))
+    page.on("response", lambda r: r.status >= 400 and faults.append(f"{r.status}: {r.url}"))
+    page.on("request", lambda r: r.url.startswith(inside) or faults.append(f"leaves this machine: {r.url}"))
+
+    def open_(path):
+        page.goto(f"{address}/{path}?")  # search.html adds a "?" by itself, and would load twice
+        page.evaluate("() => window.MathJax?.startup?.promise.then(() => null)")  # formulas are typeset by then
+
+    page.open = open_
+    yield page
+    context.close()
+
+
+def vendored():
+    """Whether the book brings everything that its pages load."""
+    spec = importlib.util.spec_from_file_location("assets", ROOT / "tools" / "assets.py")
+    assets = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(assets)
+    return all(map(assets.local, assets.PACKAGES))
+
+
+def pages(html):
+    return [p.relative_to(html).as_posix() for p in sorted(html.rglob("*.html")) if "_static" not in p.parts]
+
+
+def test_the_book_builds_without_a_warning(html):
+    assert (html / "index.html").is_file()
+    built = {path.removesuffix(".html") for path in pages(html)}
+    assert {"book/intro", "book/results", "book/api/bounds"} <= built
+    assert {f"notebooks/{p.stem}" for p in (ROOT / "notebooks").glob("[0-9]*.ipynb")} <= built
+
+
+def test_docstrings_arrive_as_mathematics_and_code(html):
+    page = (html / "book" / "api" / "bounds.html").read_text(encoding="utf-8")
+    assert r"\mathcal L(x) = \mathbb E_{q_\phi(z \mid x)}" in page
+    text = page[page.index("<article") : page.index("</article")]
+    for raw in ("$$", "`[B]`", "Returns:</p>\n<p>Returns"):
+        assert raw not in text
+    assert '<span class="pre">[B]</span>' in text
+
+
+@pytest.mark.browser
+def test_every_page_loads_without_a_fault_and_fits_a_phone(html, page):
+    faults = {}
+    for path in pages(html):
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.open(path)
+        bare = page.eval_on_selector_all("article img:not([alt])", "all => all.map(e => e.outerHTML.slice(0, 80))")
+        page.faults += [f"no text alternative: {tag}" for tag in bare if "widget" not in tag]
+        page.faults += ["a formula is wrong"] * page.locator("[data-mml-node='merror']").count()
+        page.set_viewport_size({"width": 320, "height": 800})
+        if (width := page.evaluate("document.documentElement.scrollWidth")) > 320:
+            page.faults.append(f"{width} pixels wide on a phone of 320")
+        if page.faults:
+            faults[path] = page.faults.copy()
+            page.faults.clear()
+    assert faults == {}
+
+
+@pytest.mark.browser
+def test_mathematics_is_typeset(page):
+    page.open("book/notation.html")
+    assert page.locator("mjx-container").count() > 30
+    assert page.faults == []
+
+
+@pytest.mark.browser
+def test_sliders_change_the_picture(html, page):
+    """On every page that shows a slider: without a kernel, and by the keyboard."""
+    shown = [path for path in pages(html) if WIDGETS in (html / path).read_text(encoding="utf-8")]
+    if not shown:
+        pytest.skip("no chapter with a slider yet")
+    visible = "[...document.querySelectorAll('.jupyter-widgets img')].filter(e => e.offsetParent !== null)"
+    pictures = f"JSON.stringify({visible}.map(e => e.src))"
+    for path in shown:
+        page.open(path)
+        page.wait_for_function(f"{visible}.length > 0")
+        before = page.evaluate(pictures)
+        page.locator(".jupyter-widgets .noUi-handle").first.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function(f"before => {pictures} !== before", arg=before)
+        assert page.faults == [], path
