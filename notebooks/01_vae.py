@@ -1,0 +1,827 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext,-widgets,-language_info,-vaekit
+#     cell_metadata_filter: tags
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Variational auto-encoders from first principles
+#
+# Everything in this book rests on one idea: explain an image by a few numbers that nobody observed. This chapter builds that idea
+# from probability alone, checks each step against a model that can be solved exactly, and ends with a variational
+# auto-encoder trained on handwritten digits. The five chapters after it each take up one thing that this plain model leaves open.
+#
+# **You need:** expectations, Gaussians, Bayes' rule, and enough PyTorch to read a training loop.
+# **You will be able to:** derive the evidence lower bound in two ways, say which of its gaps comes from where, estimate a
+# likelihood that has no closed form, and recognise a posterior that has collapsed.
+
+# %% tags=["setup", "hide-input"]
+import importlib.util
+
+if importlib.util.find_spec("vaekit") is None:  # on Colab
+    get_ipython().run_line_magic("pip", "install -q git+https://github.com/vaekit/vaekit")  # noqa: F821
+
+# %%
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from torch import nn
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+from vaekit import VAE, elbo, fit, gaussian, importance_bound, log_evidence, log_weight, mlp
+from vaekit.datasets import binarise, load
+from vaekit.exercises import check
+from vaekit.experiments import default_device, pick, save_results, tell
+from vaekit.figures import COLOURS, image_grid, image_rows, markdown_table, show, use_style
+from vaekit.metrics import active_units, mean_and_standard_error, mutual_information
+from vaekit.seeding import seeded
+from vaekit.widgets import frames
+
+use_style()
+device = default_device()
+
+# %% [markdown]
+# ## 1. Where do images come from?
+#
+# Take a grid of pixels and colour each one black or white by the toss of a coin. You could go on for longer than the universe is old
+# and never meet a handwritten 7. Images that mean something fill a vanishingly small part of the space of all images, and
+# within that part one can *move*: a stroke leans a little more, a loop opens, a 4 turns into a 9.
+
+# %% tags=["hide-input"]
+digits = load("digits")
+noise = torch.rand(10, 1, 8, 8, generator=torch.Generator().manual_seed(0)).round()
+fig = image_rows({"coin tosses": noise, "digits": digits.images[:10]})
+show(
+    fig,
+    caption="Ten images whose pixels are independent coin tosses, above ten handwritten digits of the same size (8 × 8). "
+    "Almost every image looks like the upper row; the ones we care about are rare and resemble each other.",
+    alt="Two rows of small images: random black and white pixels above, legible handwritten digits below.",
+)
+
+# %% [markdown]
+# This suggests a story about how an image $x$ came to be. First, somebody chose a few numbers $z \in \mathbb R^D$ that nobody
+# wrote down: which digit, how slanted, how thick a pen. Then the image was drawn from them, with some noise. In symbols,
+#
+# $$z \sim p(z) = \mathcal N(0, I_D), \qquad x \mid z \sim p_\theta(x \mid z).$$
+#
+# The numbers $z$ are **latent variables**, $p(z)$ is the **prior**, and $p_\theta(x \mid z)$ is the **likelihood**. The
+# likelihood's parameters come out of a neural network with weights $\theta$, the **decoder**. That the prior is so plain is no loss: a flexible
+# enough decoder can turn a Gaussian cloud into any shape.
+#
+# ## 2. The integral that we cannot do
+#
+# How well does such a story explain an image? By the probability it gives to the image when all the ways of having drawn
+# it are added up, the **evidence** (or marginal likelihood):
+#
+# $$p_\theta(x) = \int p_\theta(x \mid z)\, p(z)\, dz = \mathbb E_{p(z)}\big[p_\theta(x \mid z)\big].$$
+#
+# Training means choosing $\theta$ so that $\log p_\theta(x)$ is large on average over the data. The second form looks like
+# an invitation: draw $z_1, \dots, z_S$ from the prior and average. It is unbiased. It is also useless as soon as $D$ is more
+# than a handful, because almost no $z$ from the prior could have drawn this particular image.
+#
+# We can watch it fail. If the decoder is linear and the noise Gaussian,
+# $p(x \mid z) = \mathcal N(Wz + b, s^2 I)$, then $x$ is a sum of Gaussians, and the evidence is known exactly:
+#
+# $$p(x) = \mathcal N\big(x;\; b,\; WW^\top + s^2 I\big).$$
+#
+# This model will be our touchstone throughout the chapter. Below we compare the naive average with the truth.
+
+
+# %%
+def linear_model(pixels: int, latent_dim: int, scale: float, seed: int = 0) -> tuple[VAE, torch.Tensor]:
+    """A VAE whose encoder and decoder are one linear layer each, and eight images [8, 1, 1, pixels] drawn from it."""
+    with seeded(seed):
+        encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 2 * latent_dim))
+        decoder = nn.Sequential(nn.Linear(latent_dim, pixels), nn.Unflatten(-1, (1, 1, pixels)))
+        nn.init.normal_(decoder[0].weight)
+        model = VAE(encoder, decoder, latent_dim=latent_dim, likelihood=gaussian(scale)).double()
+        return model, model.likelihood(model.prior.rsample((8,))).sample().detach()
+
+
+def exact_log_evidence(model: VAE, x: torch.Tensor, scale: float) -> torch.Tensor:
+    r"""log N(x; b, W W' + s² I), [B]."""
+    W, b = model.decoder[0].weight, model.decoder[0].bias  # [P, D], [P]
+    covariance = W @ W.T + scale**2 * torch.eye(len(W), dtype=W.dtype)
+    return MultivariateNormal(b, covariance).log_prob(x.flatten(1)).detach()
+
+
+# %%
+@torch.no_grad()
+def naive_log_evidence(model: VAE, x: torch.Tensor, samples: int) -> torch.Tensor:
+    """log of the mean of p(x|z) over draws of z from the prior, [B]."""
+    z = model.prior.rsample((samples, len(x)))  # [S, B, D]
+    return model.log_likelihood(x, z).logsumexp(0) - math.log(samples)
+
+
+sizes = [10, 100, 1_000, 10_000]
+fig, ax = plt.subplots(figsize=(6, 3.4))
+for latent_dim, colour in zip((1, 3, 10, 30), COLOURS, strict=False):
+    model, x = linear_model(40, latent_dim, scale=0.5)
+    truth = exact_log_evidence(model, x, scale=0.5)
+    with seeded(1):
+        errors = [(naive_log_evidence(model, x, s) - truth).mean().item() for s in sizes]
+    ax.plot(sizes, errors, "o-", color=colour, label=f"D = {latent_dim}")
+ax.axhline(0, color="black", lw=1)
+ax.set(xscale="log", xlabel="draws from the prior, S", ylabel="estimate − exact log p(x), nats")
+ax.set_yscale("symlog", linthresh=1)
+ax.legend()
+show(
+    fig,
+    caption="Error of the naive estimate of log p(x), averaged over eight images from a linear model with D latent "
+    "variables. With D = 1 a thousand draws do. With D = 10 even ten thousand are wrong by a hundred nats, with D = 30 by a thousand, always downwards.",
+    alt="Line chart: the error of the naive estimate approaches zero for one latent variable but stays about a "
+    "thousand nats below zero for thirty.",
+)
+
+# %% [markdown]
+# The estimate is far too *low*, and that is no accident. The average of $p(x \mid z)$ is carried by rare draws of $z$ that happen to
+# fit; as long as none has turned up, the average misses nearly everything.
+#
+# The remedy is to look for $z$ where it matters. Given the image, the latent variables that could have made it follow the
+# **posterior** $p_\theta(z \mid x) = p_\theta(x \mid z)\,p(z) / p_\theta(x)$. Its denominator is the very integral that we
+# cannot do. But we can *learn* something close to it.
+
+# %% [markdown]
+# ## 3. The evidence lower bound, twice
+#
+# Let $q(z)$ be any density over the latent variables, to be thought of as our guess of where $z$ lies for this image. Rewrite the
+# evidence as an expectation under the guess, which is importance sampling:
+#
+# $$p_\theta(x) = \int q(z)\, \frac{p_\theta(x, z)}{q(z)}\, dz = \mathbb E_{q(z)}\left[\frac{p_\theta(x, z)}{q(z)}\right].$$
+#
+# **First derivation: Jensen's inequality.** The logarithm is concave, so the logarithm of a mean is at least the mean of the logarithms:
+#
+# $$\log p_\theta(x) = \log \mathbb E_q\left[\frac{p_\theta(x, z)}{q(z)}\right] \;\ge\;
+# \mathbb E_q\left[\log \frac{p_\theta(x, z)}{q(z)}\right] \;=:\; \mathcal L(x).$$
+#
+# The right-hand side is the **evidence lower bound**, or ELBO. It needs no integral over the prior, only averages over draws from $q$ of quantities that we can evaluate.
+#
+# **Second derivation: an identity.** Jensen does not say how much is lost. Bayes' rule does. Insert
+# $p_\theta(x, z) = p_\theta(z \mid x)\, p_\theta(x)$ into $\mathcal L$:
+#
+# $$\mathcal L(x) = \mathbb E_q\left[\log \frac{p_\theta(z \mid x)\, p_\theta(x)}{q(z)}\right]
+# = \log p_\theta(x) - \mathbb E_q\left[\log\frac{q(z)}{p_\theta(z \mid x)}\right]
+# = \log p_\theta(x) - \mathrm{KL}\big(q(z) \,\|\, p_\theta(z \mid x)\big).$$
+#
+# The gap is exactly the Kullback–Leibler divergence from the guess to the true posterior. It is never negative, and it is
+# zero only if the guess is right. So raising $\mathcal L$ does two good things at once: it raises the evidence, and it pulls $q$ towards the posterior.
+#
+# **A third way to write it** is the one that gets computed. Split $p_\theta(x, z) = p_\theta(x \mid z)\, p(z)$:
+#
+# $$\mathcal L(x) = \underbrace{\mathbb E_{q}\big[\log p_\theta(x \mid z)\big]}_{\text{how well the image is reconstructed}}
+# - \underbrace{\mathrm{KL}\big(q(z) \,\|\, p(z)\big)}_{\text{how much the guess says beyond the prior}}.$$
+#
+# The two terms pull against each other: a narrow guess at just the right place reconstructs well but costs nats, because it departs from the prior. All quantities are in **nats**, units of natural logarithm.
+
+# %% [markdown]
+# ## 4. Two gradients, one of them quiet
+#
+# To raise $\mathcal L$ by gradient ascent we need its gradient with respect to the parameters of $q$, and these parameters sit *inside* the
+# distribution that we average over. Let $q = \mathcal N(\mu, \operatorname{diag}\sigma^2)$ and $f(z) = \log p_\theta(x, z) - \log q(z)$. There are two ways out.
+#
+# The **score-function** estimator (REINFORCE) differentiates the density, $\nabla_\mu q = q\, \nabla_\mu \log q$:
+#
+# $$\nabla_\mu \mathcal L = \mathbb E_q\big[f(z)\, \nabla_\mu \log q(z)\big], \qquad \nabla_\mu \log q(z) = \frac{z - \mu}{\sigma^2}.$$
+#
+# The **reparameterisation** estimator moves the randomness out of the way. Draw $\epsilon \sim \mathcal N(0, I)$ and set
+# $z = \mu + \sigma\,\epsilon$. Now the distribution of $\epsilon$ has no parameters, and the gradient walks in through $z$:
+#
+# $$\nabla_\mu \mathcal L = \mathbb E_\epsilon\big[\nabla_z \log p_\theta(x, z)\big|_{z = \mu + \sigma\epsilon}\big].$$
+#
+# (The term $-\log q(z)$ is the constant $\tfrac12|\epsilon|^2$ plus terms in $\sigma$, so $\mu$ gets no gradient from it.) Both are unbiased. The first knows only *how good* a draw was, the
+# second knows *in which direction* it would have been better. We measure what that is worth in the linear model, where
+# $\log p(x, z)$ is quadratic and the exact gradient at $\mu$ is $\nabla_z \log p(x, z)|_{z=\mu}$.
+
+
+# %%
+def gradient_draws(latent_dim: int, draws: int = 20_000) -> dict[str, torch.Tensor]:
+    """Draws of both estimators of the gradient with respect to mu, [draws, D], and the exact gradient, [D]."""
+    model, x = linear_model(40, latent_dim, scale=0.5)
+    x, mu, sigma = x[:1], torch.zeros(latent_dim, dtype=torch.float64, requires_grad=True), 0.1
+    exact = torch.autograd.grad(model.log_joint(x, mu[None]).sum(), mu)[0]
+    with seeded(2):
+        z = (mu + sigma * torch.randn(draws, latent_dim, dtype=torch.float64)).detach().requires_grad_()
+    log_p = model.log_joint(x.expand(draws, -1, -1, -1), z)  # [draws]
+    reparameterised = torch.autograd.grad(log_p.sum(), z)[0]
+    f = log_p.detach() - Normal(mu, sigma).log_prob(z).sum(-1).detach()
+    score = f[:, None] * (z - mu).detach() / sigma**2
+    return {"score function": score, "reparameterisation": reparameterised, "exact": exact}
+
+
+dims = (1, 2, 5, 10, 20)
+spread: dict[str, list[float]] = {"score function": [], "reparameterisation": []}
+standard_errors_off = []  # how far each mean is from the exact gradient, in its own standard errors
+for latent_dim in dims:
+    found = gradient_draws(latent_dim)
+    for name, values in spread.items():
+        values.append(found[name].std(0).mean().item())
+        error = (found[name].mean(0) - found["exact"]) / (found[name].std(0) / len(found[name]) ** 0.5)
+        standard_errors_off.append(error.abs().max().item())
+
+# %% tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(6, 3.2))
+for (name, values), marker in zip(spread.items(), "os", strict=True):
+    ax.plot(dims, values, f"{marker}-", label=name)
+ax.set(xlabel="latent variables, D", ylabel="standard deviation of one draw", yscale="log", xticks=dims)
+ax.legend()
+show(
+    fig,
+    caption="Standard deviation of a single-draw gradient estimate (mean over coordinates of μ) in the linear model, 20,000 draws. "
+    "The score-function estimate is noisier by more than a factor of ten with a single latent variable, and by hundreds with ten or more.",
+    alt="Two curves against the number of latent variables on a logarithmic axis; the score-function curve lies far above.",
+)
+ratio = spread["score function"][-1] / spread["reparameterisation"][-1]
+tell(
+    f"At D = {dims[-1]} the score-function estimate is **{ratio:.0f} times** noisier, so it would need about "
+    f"{ratio**2:,.0f} times as many draws for the same precision. Both are unbiased: over all the runs above no mean strayed "
+    f"further than {max(standard_errors_off):.1f} of its standard errors from the exact gradient."
+)
+
+# %% [markdown]
+# ## 5. One network for all posteriors
+#
+# So far $q$ belonged to one image. With sixty thousand images we would need sixty thousand means and variances, and a new
+# optimisation for each new image. **Amortised** inference learns a function instead: a network with weights $\phi$, the **encoder**,
+# maps an image to the mean and the standard deviation of its guess,
+#
+# $$q_\phi(z \mid x) = \mathcal N\big(\mu_\phi(x), \operatorname{diag} \sigma_\phi(x)^2\big).$$
+#
+# Encoder, decoder and the bound that trains both are the **variational auto-encoder**
+# ([Kingma & Welling, 2014](https://arxiv.org/abs/1312.6114); [Rezende et al., 2014](https://arxiv.org/abs/1401.4082)). Its
+# gap has two parts, and it pays to tell them apart:
+#
+# $$\log p_\theta(x) - \mathcal L(x) \;=\; \underbrace{\log p_\theta(x) - \max_{q \text{ Gaussian}} \mathcal L}_{\text{approximation gap}}
+# \;+\; \underbrace{\max_{q \text{ Gaussian}} \mathcal L - \mathcal L(x)}_{\text{amortisation gap}}.$$
+#
+# The first is there because the true posterior need not be a diagonal Gaussian; the second because one network serves all
+# images ([Cremer et al., 2018](https://arxiv.org/abs/1801.03558)). We shall measure the second below.
+#
+# In code there is little to it. The library's `elbo` is the following function, plus a check of its arguments:
+
+
+# %%
+def my_elbo(model: VAE, x: torch.Tensor) -> torch.Tensor:
+    q_z = model.posterior(x)  # q(z|x), batch shape [B]
+    z = q_z.rsample()  # mu + sigma * epsilon, [B, D]
+    log_p_x_z = model.log_likelihood(x, z)  # [B]
+    return log_p_x_z - kl_divergence(q_z, model.prior)  # [B], in nats
+
+
+model, x = linear_model(40, 3, scale=0.5)
+with seeded(0):
+    mine = my_elbo(model, x)
+with seeded(0):
+    theirs = elbo(model, x)
+tell(f"Largest difference between the two: {(mine - theirs).abs().max().item():.1e} nats.")
+
+# %% [markdown]
+# An **objective** in this book is always such a function: a model and a batch of images in, one number per image out, in nats, to be
+# maximised. `fit` takes any of them.
+#
+# ## 6. A VAE that can be solved with pencil and paper
+#
+# With linear networks and Gaussian noise of variance $s^2$, maximising the evidence is **probabilistic principal component analysis**. The maximum has
+# a closed form ([Tipping & Bishop, 1999](https://doi.org/10.1111/1467-9868.00196)): with $\lambda_1 \ge \lambda_2 \ge \dots$ and $u_1, u_2, \dots$ the eigenvalues and eigenvectors
+# of the data's covariance,
+#
+# $$W = U_D (\Lambda_D - s^2 I)^{1/2} R, \qquad s^2 = \frac1{P - D}\sum_{j > D} \lambda_j,$$
+#
+# where $R$ is any rotation of the latent space. The posterior is Gaussian too, with precision $\Lambda = I + W^\top W / s^2$. It is *diagonal* when the columns of $W$
+# are orthogonal, which one choice of $R$ achieves. So a linear VAE can close its gap entirely: its best ELBO equals the maximum of the evidence. Does it?
+
+# %%
+latent_dim, data = 4, load("digits").images.double()  # [1500, 1, 8, 8]
+pixels = data.flatten(1)
+eigenvalues, eigenvectors = torch.linalg.eigh(torch.cov(pixels.T, correction=0))
+scale = eigenvalues[:-latent_dim].mean().sqrt().item()
+W = eigenvectors[:, -latent_dim:] * (eigenvalues[-latent_dim:] - scale**2).sqrt()  # [P, D]
+best = MultivariateNormal(pixels.mean(0), W @ W.T + scale**2 * torch.eye(64)).log_prob(pixels).mean().item()
+
+with seeded(0):
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 2 * latent_dim))
+    decoder = nn.Sequential(nn.Linear(latent_dim, 64), nn.Unflatten(-1, (1, 8, 8)))
+    linear_vae = VAE(encoder, decoder, latent_dim=latent_dim, likelihood=gaussian(scale)).double()
+history = fit(linear_vae, elbo, data, epochs=pick(smoke=40, cpu=300, gpu=300, paper=300), lr=5e-3, progress=False, device="cpu")
+learnt = exact_log_evidence(linear_vae, data, scale).mean().item()
+with seeded(0):
+    bound = elbo(linear_vae, data, samples=50).mean().item()
+
+# %% tags=["hide-input"]
+fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=(1.3, 1))
+left.plot(history.train, label="ELBO of the linear VAE")
+left.axhline(best, color="black", ls="--", lw=1, label="maximum of the evidence (closed form)")
+left.set(xlabel="epoch", ylabel="nats per image", ylim=(best - 30, best + 3))
+left.legend(loc="lower right")
+learnt_columns = linear_vae.decoder[0].weight.detach().T  # [D, P]
+order = learnt_columns.norm(dim=1).argsort(descending=True)
+overlap = (nn.functional.normalize(learnt_columns[order], dim=1) @ eigenvectors[:, -latent_dim:].flip(1)).abs()
+image = right.imshow(overlap, vmin=0, vmax=1, cmap="viridis")
+right.set(xlabel="principal component", ylabel="decoder column", xticks=range(latent_dim), yticks=range(latent_dim))
+right.set_title("|cosine| between the two")
+right.grid(False)
+fig.colorbar(image, ax=right)
+show(
+    fig,
+    caption="Left: the ELBO of a linear VAE on 8 × 8 digits climbs to the closed-form maximum of the evidence. Right: its decoder's columns against the principal "
+    "components (absolute cosine; both sorted by size): a bright diagonal means that each latent variable has found its own component.",
+    alt="Left, a rising curve that reaches a dashed line. Right, a four by four grid of cosines, brightest along the diagonal.",
+)
+tell(
+    "Per image, in nats:\n\n"
+    + markdown_table(
+        ["quantity", "nats"],
+        [
+            ["maximum of the evidence, closed form", f"{best:.2f}"],
+            ["evidence of the trained linear VAE, exact", f"{learnt:.2f}"],
+            ["its ELBO (50 draws)", f"{bound:.2f}"],
+        ],
+    )
+)
+
+# %% [markdown]
+# Notice what the ELBO did that the evidence alone could not. Every rotation $R$ gives the same evidence, but only one makes the
+# posterior diagonal, and the ELBO prefers it. This is why latent variables of a VAE tend to line up with principal
+# directions ([Rolínek et al., 2019](https://arxiv.org/abs/1812.06775)), and it is where the
+# chapter on the Jacobian penalty begins.
+#
+# ## 7. Tighter bounds, and an honest likelihood
+#
+# The importance weight $w = p_\theta(x, z) / q_\phi(z \mid x)$ with $z \sim q_\phi$ is an unbiased estimate of the evidence: that was the
+# first line of the derivation. The ELBO takes its logarithm at once. Average first and take the logarithm afterwards, and less is lost:
+#
+# $$\mathcal L_S(x) = \mathbb E\left[\log \frac1S \sum_{s=1}^S w_s\right], \qquad
+# \mathcal L = \mathcal L_1 \le \mathcal L_2 \le \dots \le \log p_\theta(x).$$
+#
+# This is the **importance-weighted bound** ([Burda et al., 2016](https://arxiv.org/abs/1509.00519)). It can be maximised in place of the ELBO, and with a
+# thousand samples or more it is the usual estimate of a model's likelihood. In our touchstone the whole staircase is
+# visible. To make the gap worth seeing we take an *untrained* posterior, one that is too wide and off centre.
+
+# %%
+model, x = linear_model(12, 3, scale=0.7, seed=3)
+W = model.decoder[0].weight.detach()
+precision = torch.eye(3) + W.T @ W / 0.7**2  # of the exact posterior
+with torch.no_grad():  # the exact posterior mean, plus 0.2, with standard deviations 1.6 times too wide
+    model.encoder[1].weight[:3] = torch.linalg.solve(precision, W.T / 0.7**2)
+    model.encoder[1].bias[:3] = -model.encoder[1].weight[:3] @ model.decoder[0].bias + 0.2
+    model.encoder[1].weight[3:] = 0
+    model.encoder[1].bias[3:] = (1.6 * precision.diagonal() ** -0.5).log()
+truth = exact_log_evidence(model, x, scale=0.7).mean().item()
+counts = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+with seeded(0), torch.no_grad():
+    staircase = [importance_bound(model, x.repeat(200, 1, 1, 1), samples=s).mean().item() for s in counts]
+    direct = elbo(model, x, samples=2000).mean().item()
+    weights = log_weight(model, x, samples=100_000)  # [S, B]
+    estimate = log_evidence(model, x, samples=100_000).mean().item()
+w_ratio = (weights - exact_log_evidence(model, x, scale=0.7)).exp().mean(0)  # should be 1 for each image
+
+# %% tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(6, 3.2))
+ax.plot(counts, staircase, "o-", label="importance-weighted bound")
+ax.axhline(truth, color="black", ls="--", lw=1, label="exact log p(x)")
+ax.axhline(direct, color=COLOURS[1], lw=1, label="ELBO")
+ax.set(xscale="log", xlabel="samples, S", ylabel="nats per image")
+ax.legend()
+show(
+    fig,
+    caption="The importance-weighted bound climbs from the ELBO (S = 1) to the exact evidence of the linear model; mean over eight images and 200 repetitions.",
+    alt="A curve that rises from the horizontal line of the ELBO to the dashed line of the exact log evidence.",
+)
+tell(
+    f"With 100,000 samples `log_evidence` gives {estimate:.3f} nats; the exact value is {truth:.3f}. The mean weight is "
+    f"{w_ratio.mean().item():.3f} times p(x), so the weights are unbiased, as they should be."
+)
+
+# %% [markdown]
+# A bound tells only half of what one wants to know, namely that the truth is no worse. Keep that in mind whenever a table reports a
+# "negative log-likelihood" of a VAE: it is an estimate from one side, and its quality depends on the proposal.
+#
+# ## 8. Handwritten digits
+#
+# Now the real thing. The pixels of MNIST are grey levels; following a long custom we read each as the probability of a black-and-white pixel and draw the image anew in each epoch
+# (**dynamic binarisation**), so that a Bernoulli likelihood is right. Encoder and decoder are perceptrons with one hidden layer.
+
+# %%
+settings = pick(
+    smoke=dict(data="digits", hidden=(32,), latent=4, epochs=4, seeds=2, train=1200, test=100, samples=50),
+    cpu=dict(data="mnist", hidden=(400,), latent=20, epochs=30, seeds=3, train=50_000, test=1000, samples=1000),
+    gpu=dict(data="mnist", hidden=(400,), latent=20, epochs=100, seeds=5, train=50_000, test=10_000, samples=1000),
+    paper=dict(data="mnist", hidden=(400,), latent=20, epochs=500, seeds=5, train=50_000, test=10_000, samples=5000),
+)
+data = load(settings["data"])
+shape = tuple(data.images.shape[1:])
+train, validation = data.images[: settings["train"]], data.images[settings["train"] :]
+test = load(settings["data"], "test")
+test_images = binarise(test.images[: settings["test"]], torch.Generator().manual_seed(0)).to(device)
+
+
+def new_vae(latent_dim: int, seed: int, hidden: tuple[int, ...] = settings["hidden"]) -> VAE:
+    with seeded(seed):
+        return VAE(*mlp(shape, latent_dim, hidden=hidden), latent_dim=latent_dim)
+
+
+# %%
+vaes, histories = [], []
+for seed in range(settings["seeds"]):
+    vaes.append(new_vae(settings["latent"], seed))
+    histories.append(
+        fit(vaes[-1], elbo, train, validation=validation, binarise=True, epochs=settings["epochs"], seed=seed, progress=False)
+    )
+vae = vaes[0]
+
+# %% tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(6, 3))
+for seed, history in enumerate(histories):
+    ax.plot(history.train, color=COLOURS[0], alpha=0.8, label="training images" if seed == 0 else None)
+    ax.plot(history.validation, color=COLOURS[1], alpha=0.8, ls="--", label="validation images" if seed == 0 else None)
+best_epoch = max(history.validation[-1] for history in histories)
+ax.set(xlabel="epoch", ylabel="ELBO, nats per image", ylim=(best_epoch * 1.25, best_epoch * 0.97))
+ax.legend()
+show(
+    fig,
+    caption="The ELBO while training, one pair of curves per seed. The distance between the solid and the dashed curves is what the model knows about its training images only.",
+    alt="Training and validation ELBO against the epoch, rising steeply and then slowly.",
+)
+
+# %% [markdown]
+# Three looks at what was learnt. *Reconstructions* show what the code keeps: encode, take the posterior mean, decode. *Samples* show what the
+# prior means: draw $z$ from it and decode. Both show the decoder's mean, not a draw of pixels, which is why they look soft.
+
+# %% tags=["hide-input"]
+with seeded(1, device):
+    sampled = vae.sample(20)
+fig = image_rows({"test images": test_images[:20], "reconstructed": vae.reconstruct(test_images[:20]), "sampled": sampled})
+show(
+    fig,
+    caption="Test images (binarised), their reconstructions from the posterior mean, and images decoded from draws of the prior. Reconstructions keep the style of the stroke; "
+    "some samples lie between digits, where the prior has mass and the data has none.",
+    alt="Three rows of twenty digits: originals, softer reconstructions, and samples of which some are not quite digits.",
+)
+
+# %% [markdown]
+# With two latent variables the whole latent space fits on a page. Left, where test images land; right, what the decoder
+# draws at the quantiles of the prior, so that each tile stands for the same probability.
+
+# %%
+flat = new_vae(2, seed=0, hidden=pick(smoke=(32,), cpu=(512, 256), gpu=(512, 256), paper=(512, 256)))
+fit(flat, elbo, train, binarise=True, epochs=pick(smoke=4, cpu=20, gpu=60, paper=200), progress=False)
+side = pick(smoke=8, cpu=15, gpu=15, paper=15)
+quantiles = Normal(0, 1).icdf(torch.linspace(0.02, 0.98, side))
+z = torch.stack(torch.meshgrid(-quantiles, quantiles, indexing="ij")[::-1], -1).reshape(-1, 2)  # [side², 2], top row first
+with torch.no_grad():
+    manifold = flat.likelihood(z.to(device)).mean
+    codes = flat.posterior(test.images[:2000].to(device)).mean.cpu()
+
+# %% tags=["hide-input"]
+fig, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.6))
+for digit in range(10):
+    chosen = codes[test.labels[:2000] == digit]
+    left.scatter(*chosen.T, s=4, color=plt.cm.tab10(digit), alpha=0.5)
+    left.text(*chosen.median(0).values, str(digit), fontsize=13, weight="bold", ha="center", va="center",
+              bbox={"boxstyle": "round,pad=0.15", "fc": "white", "alpha": 0.75, "lw": 0})  # fmt: skip
+left.set(xlabel="z₁", ylabel="z₂", xlim=(-3.5, 3.5), ylim=(-3.5, 3.5))
+image_grid(manifold, columns=side, ax=right)
+show(
+    fig,
+    caption="A latent space of two dimensions. Left: posterior means of test images, with the median of each class. Right: "
+    "decoded images on a grid of the prior's quantiles. Neighbours look alike; classes share borders where digits resemble each other.",
+    alt="Left, a scatter plot of test images in two latent dimensions, one colour per digit. Right, a grid of digits that morph into one another.",
+)
+
+# %% [markdown]
+# ### How good is it? Four numbers
+#
+# - The **ELBO** on test images: a lower bound.
+# - The **negative log-likelihood** (NLL), $-\log p_\theta(x)$ by importance sampling: nearer to the truth, from the same side.
+# - **Active units**: how many latent variables the encoder uses at all, that is, how many have $\operatorname{Var}_x(\mathbb E_{q}[z_d]) > 0.01$ ([Burda et al., 2016](https://arxiv.org/abs/1509.00519)).
+# - The **mutual information** $I_q(x; z) = \mathbb E_x\,\mathrm{KL}(q_\phi(z \mid x) \,\|\, p(z)) - \mathrm{KL}(q_\phi(z) \,\|\, p(z))$ between an image and its code, where
+#   $q_\phi(z)$ is the average of all posteriors ([Hoffman & Johnson, 2016](http://approximateinference.org/accepted/HoffmanJohnson2016.pdf)). Its estimate from $N$ images cannot exceed $\log N$.
+
+# %%
+rows: dict[str, list[float]] = {"ELBO": [], "NLL": [], "active units": [], "mutual information": []}
+for seed, model in enumerate(vaes):
+    with seeded(seed, device), torch.no_grad():
+        rows["ELBO"].append(elbo(model, test_images, samples=20).mean().item())
+        nll = -log_evidence(model, test_images, samples=settings["samples"])  # [N]
+        rows["NLL"].append(nll.mean().item())
+        rows["active units"].append(float(active_units(model, test_images).count))
+        rows["mutual information"].append(mutual_information(model, test_images).nats)
+summary = {name: mean_and_standard_error(values) for name, values in rows.items()}
+over_images = nll.std().item() / len(nll) ** 0.5
+
+# %% tags=["hide-input"]
+tell(
+    markdown_table(
+        ["", f"mean ± standard error over {settings['seeds']} seeds"],
+        [[name, f"{value.mean:.2f} ± {value.standard_error:.2f}"] for name, value in summary.items()],
+    )
+    + f"\n\nFrom {len(test_images):,} test images; the choice of images alone moves the NLL by a standard error of {over_images:.2f} nats, "
+    f"and caps the mutual information at log N = {math.log(len(test_images)):.2f}. "
+    "For orientation: a convolutional VAE with 64 latent variables, trained for up to 2,000 epochs, is reported at an NLL of 83.20 "
+    "on all of MNIST's test images ([Caterini et al., 2018](https://arxiv.org/abs/1805.11328), table 1)."
+)
+
+# %% [markdown]
+# ### The amortisation gap, measured
+#
+# How much does sharing one encoder cost? Take some test images, start from the encoder's answer, and improve $\mu$ and $\log\sigma$ for each image on its own by gradient ascent on its own ELBO.
+
+# %%
+few = test_images[:100]
+with torch.no_grad():
+    q_z = vae.posterior(few)
+mean = q_z.mean.clone().requires_grad_()
+log_std = q_z.stddev.log().requires_grad_()
+with seeded(0, device):
+    epsilon = torch.randn(pick(smoke=8, cpu=64, gpu=64, paper=64), *mean.shape, device=device)  # [S, 100, D], kept fixed
+
+
+def elbo_at(mean: torch.Tensor, log_std: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
+    """The ELBO of each of the images at its own q = N(mean, exp(log_std)²), [B]."""
+    z = mean + log_std.exp() * epsilon
+    q = torch.distributions.Independent(Normal(mean, log_std.exp()), 1)
+    return vae.log_likelihood(few, z).mean(0) - kl_divergence(q, vae.prior)
+
+
+optimizer = torch.optim.Adam([mean, log_std], lr=0.02)
+for _ in range(pick(smoke=20, cpu=200, gpu=300, paper=500)):
+    optimizer.zero_grad()
+    (-elbo_at(mean, log_std, epsilon).sum()).backward()
+    optimizer.step()
+with seeded(1, device), torch.no_grad():
+    fresh = torch.randn_like(epsilon)  # not the noise that was optimised on
+    gap = elbo_at(mean, log_std, fresh) - elbo_at(q_z.mean, q_z.stddev.log(), fresh)
+gap_mean, gap_se = mean_and_standard_error(gap.tolist())
+tell(
+    f"Re-fitting the posterior to each image gains **{gap_mean:.2f} ± {gap_se:.2f} nats** on average, between "
+    f"{gap.min().item():.2f} and {gap.max().item():.2f}. Remember this number: for images unlike the training data it is far larger, "
+    "and the chapter on likelihood regret turns it into a detector."
+)
+
+# %% [markdown]
+# ## 9. When the code falls silent
+#
+# Put a weight $\beta$ on the KL term ([Higgins et al., 2017](https://openreview.net/forum?id=Sy2fzU9gl)):
+#
+# $$\mathcal L_\beta(x) = \mathbb E_q\big[\log p_\theta(x \mid z)\big] - \beta\, \mathrm{KL}\big(q_\phi(z \mid x) \,\|\, p(z)\big).$$
+#
+# A latent variable is worth its keep only if the nats that it adds to the reconstruction exceed $\beta$ times the nats that
+# it costs. As $\beta$ grows, one variable after another stops paying, and the encoder gives it up: its posterior becomes the prior, whatever the image. When all have gone,
+# the decoder draws the same average image each time. This is **posterior collapse**.
+#
+# In the linear model the threshold is exact: a direction with eigenvalue $\lambda_j$ survives while $\lambda_j > \beta s^2$
+# ([Lucas et al., 2019](https://arxiv.org/abs/1911.02469), for $\beta = 1$). Here we watch it happen on digits.
+
+# %%
+betas = pick(smoke=[0.3, 1.0, 30.0], cpu=[0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0], gpu=[0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
+             paper=[0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0])  # fmt: skip
+sweep = []
+for beta in betas:
+    model = new_vae(settings["latent"], seed=0)
+
+    def weighted(model: VAE, x: torch.Tensor, beta: float = beta) -> torch.Tensor:
+        return elbo(model, x, beta=beta)
+
+    fit(model, weighted, train, binarise=True, epochs=pick(smoke=4, cpu=8, gpu=30, paper=100), progress=False)
+    with torch.no_grad(), seeded(0, device):
+        q_z = model.posterior(test_images)
+        per_unit = kl_divergence(q_z.base_dist, Normal(torch.zeros_like(q_z.mean), 1)).mean(0)  # [D], nats
+        reconstruction = elbo(model, test_images, beta=0, samples=5).mean().item()
+        information = mutual_information(model, test_images).nats
+        sweep.append((beta, model, per_unit.cpu(), reconstruction, information, active_units(model, test_images).count))
+
+# %% tags=["hide-input"]
+pictures = []
+for beta, model, per_unit, *_ in sweep:
+    fig, (above, below) = plt.subplots(2, 1, figsize=(6.4, 4), height_ratios=(1.5, 1))
+    with seeded(1, device):
+        shown = torch.cat([test_images[:12], model.reconstruct(test_images[:12]), model.sample(12)])
+    image_grid(shown, columns=12, ax=above, title=f"β = {beta:g}: test images, reconstructions, samples")
+    below.bar(range(1, len(per_unit) + 1), per_unit.sort(descending=True).values)
+    below.set(xlabel="latent variable, sorted", ylabel="KL, nats", ylim=(0, 1.05 * max(float(s[2].max()) for s in sweep)))
+    fig.tight_layout()
+    pictures.append(fig)
+frames(
+    pictures,
+    [f"{beta:g}" for beta in betas],
+    description="β",
+    caption="Move the slider: as β grows, the bars (nats that each latent variable carries) vanish one after another, "
+    "reconstructions lose detail, and in the end every image is answered by the same average.",
+)
+
+# %% tags=["hide-input"]
+fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
+left.plot(betas, [s[5] for s in sweep], "o-", label="active units")
+left.plot(betas, [s[4] for s in sweep], "s--", label="mutual information, nats")
+left.axhline(math.log(len(test_images)), color="black", ls=":", lw=1, label="log N, its ceiling")
+left.set(xscale="log", xlabel="β")
+left.legend()
+right.plot(betas, [s[3] for s in sweep], "o-", label="reconstruction, E log p(x|z)")
+right.plot(betas, [-s[2].sum().item() for s in sweep], "s--", label="−KL")
+right.set(xscale="log", xlabel="β", ylabel="nats per image")
+right.legend()
+show(
+    fig,
+    caption="Left: latent variables in use, and the information they carry. Right: the two terms of the ELBO. More β buys a cheaper code with a poorer reconstruction, until nothing is left to sell.",
+    alt="Against beta on a logarithmic axis: active units and mutual information fall to zero; reconstruction falls while the KL term rises to zero.",
+)
+
+# %% tags=["hide-input"]
+save_results(
+    "01_vae",
+    {
+        "settings": {**settings, "hidden": list(settings["hidden"])},
+        "linear": {"closed_form": best, "evidence": learnt, "elbo": bound},
+        "gradient_noise_ratio": {"latent_dim": dims[-1], "ratio": ratio},
+        **{
+            name.replace(" ", "_"): {"mean": value.mean, "standard_error": value.standard_error}
+            for name, value in summary.items()
+        },
+        "nll_standard_error_over_images": over_images,
+        "amortisation_gap": {"mean": gap_mean, "standard_error": gap_se, "images": len(gap)},
+        "beta_sweep": [
+            {"beta": b, "active_units": int(a), "mutual_information": i, "kl": k.sum().item(), "reconstruction": r}
+            for b, _, k, r, i, a in sweep
+        ],
+    },
+)
+
+# %% [markdown]
+# ## 10. What the plain VAE leaves open
+#
+# Each limit below is the door to a chapter.
+#
+# - **The posterior is a diagonal Gaussian**, and its gap pulls the decoder towards models whose posteriors look like that. The *Hamiltonian VAE* lets the model itself bend the guess.
+# - **A high likelihood does not mean "like the training data".** A model of clothes can find digits *more* likely than clothes. *Likelihood regret* asks a better question, and you have already measured it above.
+# - **The latent axes mean nothing by themselves.** Rotate the latent space and the prior does not notice; only the diagonal posterior gives the axes a hold. The *Jacobian penalty* gives them a better one.
+# - **The encoder has no notion of sameness.** Shift an image by two pixels and its code may jump. *Consistency regularisation* ties the two together.
+# - **The model does not say from whom it learnt.** *VAE-TracIn* asks which training images made it see this image so.
+#
+# And two that remain in all of them: the likelihood of a pixel given $z$ knows nothing of its neighbours, so samples are soft; and every bound in this chapter is one-sided, so a good number may be a
+# good model or a good guess, while a bad number may be a bad guess alone.
+#
+# ## 11. Exercises
+#
+# Write your answer in place of the folded solution, then run the check below it: it tells you what is wrong.
+#
+# ### Exercise 1 · The KL term (warm-up, 10 minutes)
+#
+# For $q = \mathcal N(\mu, \operatorname{diag}\sigma^2)$ show that
+# $\mathrm{KL}(q \,\|\, \mathcal N(0, I)) = \tfrac12 \sum_d \big(\mu_d^2 + \sigma_d^2 - 1 - \log \sigma_d^2\big)$,
+# and write it as a function of the mean and the *log standard deviation*, one number for each row.
+
+# %% tags=["solution", "hide-input"]
+# @title Solution { display-mode: "form" }
+def kl_to_standard_normal(mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
+    """KL(N(mean, exp(log_std)²) || N(0, I)) in nats: [B, D], [B, D] -> [B]."""
+    ### BEGIN SOLUTION
+    return 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std).sum(-1)
+    ### END SOLUTION
+
+
+# %% tags=["check", "nbval-check-output"]
+rng = torch.Generator().manual_seed(0)
+mean, log_std = torch.randn(6, 3, generator=rng).double(), torch.randn(6, 3, generator=rng).double()
+
+
+def kl_by_torch(mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
+    return kl_divergence(Normal(mean, log_std.exp()), Normal(torch.zeros_like(mean), 1)).sum(-1)
+
+
+check("Exercise 1", kl_to_standard_normal, kl_by_torch, on=[(mean, log_std)])
+
+# %% [markdown]
+# ### Exercise 2 · The threshold of collapse (core, 15 minutes)
+#
+# In the linear VAE with noise variance $s^2$ and KL weight $\beta$, use the argument "dividing the objective by $\beta$
+# is like another noise variance" and the closed form of section 6 to say how many latent variables stay active, given the eigenvalues of the data's covariance.
+
+# %% tags=["solution", "hide-input"]
+# @title Solution { display-mode: "form" }
+def surviving_directions(eigenvalues: torch.Tensor, scale: float, beta: float) -> torch.Tensor:
+    """The number of directions that a linear beta-VAE with many latent variables keeps: [P] -> a 0-dimensional tensor."""
+    ### BEGIN SOLUTION
+    # E log p(x|z) / beta is, up to a constant, the log-likelihood of noise with variance beta * scale²; then
+    # W = U (Lambda - beta s² I)^(1/2) R is real only where the eigenvalue exceeds beta s².
+    return (eigenvalues > beta * scale**2).sum()
+    ### END SOLUTION
+
+
+# %% tags=["check", "nbval-check-output"]
+def surviving_by_search(eigenvalues: torch.Tensor, scale: float, beta: float) -> torch.Tensor:
+    """Maximise the objective of each direction over its squared decoder weight w on a fine grid; count the nonzero maxima."""
+    w = torch.linspace(0, 20, 20_001, dtype=torch.float64)[:, None]  # [G, 1]
+    noise = beta * scale**2
+    evidence = -0.5 * (torch.log(w + noise) + eigenvalues / (w + noise))  # [G, P], of a direction, up to constants
+    return (evidence.argmax(0) > 0).sum()
+
+
+values = torch.tensor([9.0, 4.0, 2.5, 1.2, 0.6, 0.1], dtype=torch.float64)
+check("Exercise 2", surviving_directions, surviving_by_search, on=[(values, 0.7, b) for b in (0.5, 1.0, 4.0, 20.0)])
+
+# %% [markdown]
+# ### Exercise 3 · The best diagonal guess (core, derivation, 20 minutes)
+#
+# The exact posterior of the linear model is $\mathcal N(m, \Lambda^{-1})$. Show that among all Gaussians $q = \mathcal N(\mu, \operatorname{diag}\sigma^2)$ the ELBO is largest at $\mu = m$ and
+# $\sigma_d^2 = 1/\Lambda_{dd}$ (not the marginal variances $(\Lambda^{-1})_{dd}$!), and that the gap is then
+# $\tfrac12\big(\sum_d \log \Lambda_{dd} - \log|\Lambda|\big)$, whatever the image. Is the guess too narrow or too wide?
+#
+# <details><summary>Solution</summary>
+#
+# The gap is $\mathrm{KL}(q \,\|\, \mathcal N(m, \Lambda^{-1})) = \tfrac12\big[\operatorname{tr}(\Lambda \operatorname{diag}\sigma^2) + (\mu - m)^\top \Lambda (\mu - m) - D - \log|\Lambda| - \sum_d \log \sigma_d^2\big]$.
+# The only term with $\mu$ is a positive-definite form, so $\mu = m$. What is left of $\sigma_d^2$ is $\Lambda_{dd}\,\sigma_d^2 - \log \sigma_d^2$, smallest where
+# $\Lambda_{dd} = 1/\sigma_d^2$. Insert both: the trace becomes $D$ and cancels, and the gap is $\tfrac12(\sum_d \log\Lambda_{dd} - \log|\Lambda|)$, which does not contain $x$. By Hadamard's inequality it is
+# never negative, and it is zero exactly when $\Lambda$ is diagonal. Since $(\Lambda^{-1})_{dd} \ge 1/\Lambda_{dd}$, the guess is never wider than the true marginal: minimising
+# $\mathrm{KL}(q\,\|\,p)$ makes for narrow guesses.
+#
+# </details>
+#
+# Then write the gap as a function of the decoder's weights.
+
+# %% tags=["solution", "hide-input"]
+# @title Solution { display-mode: "form" }
+def approximation_gap(W: torch.Tensor, scale: float) -> torch.Tensor:
+    """log p(x) minus the best ELBO of a diagonal Gaussian, in nats, for a decoder W [P, D]: a 0-dimensional tensor."""
+    ### BEGIN SOLUTION
+    precision = torch.eye(W.shape[1], dtype=W.dtype) + W.T @ W / scale**2
+    return 0.5 * (precision.diagonal().log().sum() - precision.logdet())
+    ### END SOLUTION
+
+
+# %% tags=["check", "nbval-check-output"]
+def gap_by_the_library(W: torch.Tensor, scale: float) -> torch.Tensor:
+    """Exact evidence minus the ELBO in closed form, at one image and the best diagonal posterior."""
+    pixels, latent_dim = W.shape
+    x = torch.linspace(-1, 1, pixels, dtype=W.dtype)
+    precision = torch.eye(latent_dim, dtype=W.dtype) + W.T @ W / scale**2
+    m, variance = torch.linalg.solve(precision, W.T @ x / scale**2), 1 / precision.diagonal()
+    expected_log_p = Normal(W @ m, scale).log_prob(x).sum() - 0.5 * ((W**2).sum(0) * variance).sum() / scale**2
+    kl = kl_divergence(Normal(m, variance.sqrt()), Normal(torch.zeros_like(m), 1)).sum()
+    covariance = W @ W.T + scale**2 * torch.eye(pixels, dtype=W.dtype)
+    return MultivariateNormal(torch.zeros(pixels, dtype=W.dtype), covariance).log_prob(x) - (expected_log_p - kl)
+
+
+W = torch.randn(7, 3, generator=torch.Generator().manual_seed(1)).double()
+check("Exercise 3", approximation_gap, gap_by_the_library, on=[(W, 0.7), (2 * W, 1.5)])
+
+# %% [markdown]
+# ### Exercise 4 · Free bits (research, an evening on Colab)
+#
+# A popular cure for collapse leaves the first nats of each latent variable free of charge
+# ([Kingma et al., 2016](https://arxiv.org/abs/1606.04934)): with $k_d(x) = \mathrm{KL}(q_\phi(z_d \mid x) \,\|\, p(z_d))$,
+# maximise $\mathbb E_q[\log p_\theta(x \mid z)] - \sum_d \max(k_d(x), \lambda)$. Write it as an objective of this library, so that `fit(model, free_bits, train, ...)` works, and then find out:
+# does a floor of $\lambda = 0.1$ nats keep more units active at $\beta = 1$ than plain training does? Does the NLL pay for it? Run several seeds, and report standard errors.
+# (In the paper the maximum is taken over the *minibatch mean* of $k_d$; per image, as here, is simpler and a little stricter.)
+
+# %% tags=["solution", "hide-input"]
+# @title Solution { display-mode: "form" }
+def free_bits(model: VAE, x: torch.Tensor, floor: float = 0.1) -> torch.Tensor:
+    """E log p(x|z) with one draw of z, minus the KL of each latent variable or `floor`, whichever is larger: [B]."""
+    ### BEGIN SOLUTION
+    q_z = model.posterior(x)
+    z = q_z.rsample()  # [B, D]
+    k = kl_divergence(q_z.base_dist, Normal(torch.zeros_like(z), 1))  # [B, D]
+    return model.log_likelihood(x, z) - k.clamp_min(floor).sum(-1)
+    ### END SOLUTION
+
+
+# %% tags=["check", "nbval-check-output"]
+model, x = linear_model(12, 3, scale=0.7)
+
+
+def drawn(objective: object, floor: float) -> torch.Tensor:
+    """The objective with its random draw pinned, so that two versions of it can be compared."""
+    with seeded(0):
+        return objective(model, x, floor)
+
+
+def free_bits_by_loop(model: VAE, x: torch.Tensor, floor: float) -> torch.Tensor:
+    q_z = model.posterior(x)
+    value = model.log_likelihood(x, q_z.rsample())
+    for d in range(model.latent_dim):
+        k_d = kl_by_torch(q_z.mean[:, d : d + 1], q_z.stddev[:, d : d + 1].log())
+        value = value - torch.where(k_d > floor, k_d, torch.full_like(k_d, floor))
+    return value
+
+
+check("Exercise 4", lambda floor: drawn(free_bits, floor), lambda floor: drawn(free_bits_by_loop, floor), on=[(0.0,), (0.5,), (3.0,)])
+
+# %% [markdown]
+# ## 12. Further reading
+#
+# - [Kingma & Welling, *An Introduction to Variational Autoencoders*, 2019](https://arxiv.org/abs/1906.02691): the authors' own book-length account.
+# - [Burda, Grosse & Salakhutdinov, 2016](https://arxiv.org/abs/1509.00519): importance-weighted bounds, and active units.
+# - [Hoffman & Johnson, *ELBO surgery*, 2016](http://approximateinference.org/accepted/HoffmanJohnson2016.pdf): what the KL term is made of.
+# - [Lucas et al., *Don't Blame the ELBO!*, 2019](https://arxiv.org/abs/1911.02469): posterior collapse where it can be computed.
+# - [Tipping & Bishop, *Probabilistic Principal Component Analysis*, 1999](https://doi.org/10.1111/1467-9868.00196): the linear model in full.
+# - [Cremer, Li & Duvenaud, *Inference Suboptimality in Variational Autoencoders*, 2018](https://arxiv.org/abs/1801.03558): the two gaps, measured.
