@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-AT_ONCE = 2**24  # numbers in one intermediate product: 64 MB in single precision
+AT_ONCE = 2**22  # numbers in one intermediate product: 16 MB in single precision
 
 
 class Factors(NamedTuple):

@@ -23,7 +23,7 @@ from vaekit.influence.scored import Scored, directional
 from vaekit.seeding import seeded
 
 BUDGET = 2**26  # numbers that the gradients of one piece may take: 256 MB in single precision
-AT_MOST = 1024  # images in a piece, however small they are
+AT_MOST = 256  # images in a piece, so that it stays in the processor's cache
 SAVE_EVERY = 30.0  # seconds
 
 Halves = list[dict[str, Gradients]]  # gradients averaged over each half of the draws (or over all: one entry)
