@@ -14,6 +14,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 # Okabe & Ito's palette, told apart by readers with any common colour-vision deficiency; black comes last.
 # https://jfly.uni-koeln.de/color/
@@ -44,12 +45,12 @@ def use_style() -> None:
     )
 
 
-def to_png(fig: "Figure", dpi: int = 100) -> bytes:
-    """The figure as PNG bytes; the figure is closed."""
+def to_png(fig: "Figure", dpi: int = 100, box: "Bbox | str" = "tight") -> bytes:
+    """The figure as PNG bytes, cut to `box` (in inches; by default to what is drawn); the figure is closed."""
     import matplotlib.pyplot as plt
 
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+    fig.savefig(buffer, format="png", dpi=dpi, bbox_inches=box, metadata={"Software": None})
     plt.close(fig)
     return _palette(buffer.getvalue())
 

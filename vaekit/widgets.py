@@ -1,128 +1,188 @@
-"""Sliders over stored pictures that move without a kernel: in the built book, in Jupyter and on Colab.
+"""Sliders over pictures that are drawn beforehand; in the built book they work with no kernel running.
 
-Every frame is drawn beforehand and stored in the notebook as a PNG. With ipywidgets 8 the browser itself links the
-slider to the frames, so that a static page needs no Python. ipywidgets 7, which Colab has, lacks the widget for that;
-there the kernel exchanges the picture. In a plain script nothing is shown.
+The browser swaps the pictures: they sit in an ipywidgets `Stack`, whose index is linked to the slider's by `jslink`.
+ipywidgets 7 has no `Stack`; there a kernel swaps them. Without ipywidgets the first picture is shown by itself, and in
+a plain script nothing is shown.
 """
 
+import base64
+import html
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple, Union
 
-from vaekit import figures
+from torch import Tensor
+
+from vaekit.figures import image_grid, to_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Picture = Union["Figure", Tensor]
+
+
+class _Axis(NamedTuple):
+    """One slider: what it changes, what it says at each step, and where it starts."""
+
+    description: str
+    labels: list[str]
+    start: int
+
 
 def frames(
-    pictures: "Sequence[Figure | bytes]", labels: Sequence[str], *, description: str, caption: str, start: int = 0
-) -> Any:
-    """Show a slider over pictures.
+    pictures: Iterable[Picture],
+    labels: Sequence[object],
+    *,
+    description: str,
+    caption: str,
+    start: int = 0,
+    alt: str = "Picture",
+    dpi: int = 80,
+) -> None:
+    """Show one of several pictures, chosen by a slider that mouse, finger or arrow keys move.
 
     Args:
-        pictures: One a position: matplotlib figures (they are closed), or PNG bytes. Same size, or the page jumps.
-        labels: What the slider reads at each position; all different.
-        description: The slider's name, such as `β`; a Greek letter itself, for LaTeX stays raw in labels.
-        caption: What to see while it moves. HTML.
-        start: The position shown first.
-
-    Returns:
-        The widget, which has been displayed; `None` in a plain script or where ipywidgets is not installed.
+        pictures: matplotlib figures, which are closed, or images with pixels in [0, 1]: `[C, H, W]`, or `[N, C, H, W]`
+            for N side by side. All get the same margins. Of a generator's figures no more than one is open at a time.
+        labels: What the slider says at each picture.
+        description: What the slider changes, such as "β". Unicode, no LaTeX.
+        caption: What to see. HTML with Unicode, no LaTeX.
+        start: Index of the picture that is shown first.
+        alt: Text alternative of the pictures; "β = 4" or the like is added to it.
+        dpi: Resolution of the PNGs.
 
     Raises:
-        ValueError: No pictures, another number of labels, two labels alike, or `start` out of range.
+        ValueError: No pictures, another number of labels, or `start` out of range.
     """
-    _check_labels(labels, len(pictures), "labels", "pictures")
-    return frames2(
-        [pictures], [""], labels, row_description="", description=description, caption=caption, start=(0, start)
-    )
+    axis = _axis(description, labels, start, "labels", "start")
+    _show([_figures(pictures, len(labels), "pictures")], [axis], caption, alt, dpi)
 
 
 def frames2(
-    pictures: "Sequence[Sequence[Figure | bytes]]",
-    row_labels: Sequence[str],
-    column_labels: Sequence[str],
+    pictures: Iterable[Iterable[Picture]],
+    row_labels: Sequence[object],
+    column_labels: Sequence[object],
     *,
-    row_description: str,
-    description: str,
+    descriptions: tuple[str, str],
     caption: str,
     start: tuple[int, int] = (0, 0),
-) -> Any:
-    """Show two sliders over a grid of pictures: one chooses the row, the other the column.
+    alt: str = "Picture",
+    dpi: int = 80,
+) -> None:
+    """Show one picture of a grid, chosen by two sliders: one for the row and one for the column.
 
     Args:
-        pictures: Rows of pictures, all equally long.
-        row_labels: What the first slider reads, one a row; a single row needs no slider and gets none.
-        column_labels: What the second slider reads, one a column.
-        row_description: The first slider's name.
-        description: The second slider's name.
-        caption: What to see. HTML.
-        start: Row and column shown first.
-
-    Returns:
-        As `frames`.
+        pictures: Rows of pictures, each as for `frames`. All of them are stored: 100 take about half a megabyte.
+        row_labels: What the first slider says.
+        column_labels: What the second slider says.
+        descriptions: What the two sliders change.
+        caption, alt, dpi: As for `frames`.
+        start: Row and column that are shown first.
 
     Raises:
-        ValueError: As `frames`, for rows and for columns.
+        ValueError: No pictures, another number of labels, or `start` out of range.
     """
-    _check_labels(row_labels, len(pictures), "row_labels", "rows of pictures")
-    for row in pictures:
-        _check_labels(column_labels, len(row), "column_labels", "pictures in a row")
-    if not (0 <= start[0] < len(row_labels) and 0 <= start[1] < len(column_labels)):
-        raise ValueError(f"start: expected a position within {len(row_labels)} x {len(column_labels)}, got {start}")
-    grid = [[picture if isinstance(picture, bytes) else figures.to_png(picture) for picture in row] for row in pictures]
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if shell is None:
-        return None
-    from IPython.display import Image, display
+    axes = [
+        _axis(descriptions[0], row_labels, start[0], "row_labels", "start[0]"),
+        _axis(descriptions[1], column_labels, start[1], "column_labels", "start[1]"),
+    ]
+    grid = [_figures(row, len(column_labels), "pictures: each row") for row in pictures]
+    if len(grid) != len(row_labels):
+        raise ValueError(f"pictures: expected as many rows as row_labels, {len(row_labels)}, got {len(grid)}")
+    _show(grid, axes, caption, alt, dpi)
 
+
+def _axis(description: str, labels: Sequence[object], start: int, name: str, start_name: str) -> _Axis:
+    if len(labels) == 0:
+        raise ValueError(f"{name}: expected at least one label, got none")
+    if not 0 <= start < len(labels):
+        raise ValueError(f"{start_name}: expected an index from 0 to {len(labels) - 1}, got {start}")
+    return _Axis(description, [str(label) for label in labels], start)
+
+
+def _figures(pictures: Iterable[Picture], count: int, name: str) -> "list[Figure]":
+    import matplotlib.pyplot as plt
+
+    figures = []
+    for picture in pictures:
+        if isinstance(picture, Tensor):
+            images = picture if picture.ndim == 4 else picture[None]
+            picture = image_grid(images, columns=len(images)).get_figure(root=True)  # type: ignore[assignment]
+        plt.close(picture)  # it can still be drawn, but pyplot neither counts nor shows it
+        figures.append(picture)
+    if len(figures) != count:
+        raise ValueError(f"{name}: expected one picture for each of {count} labels, got {len(figures)}")
+    return figures
+
+
+def _show(grid: "list[list[Figure]]", axes: list[_Axis], caption: str, alt: str, dpi: int) -> None:
+    if "IPython" not in sys.modules or sys.modules["IPython"].get_ipython() is None:
+        return
+    from IPython.display import HTML, display
+
+    pictures = _draw(grid, axes, alt, dpi)
+    words = f'<figcaption class="vaekit-caption">{caption}</figcaption>'
+    first = pictures[axes[0].start if len(axes) == 2 else 0][axes[-1].start]
+    widgets = _ipywidgets()
+    display(HTML(f"<figure>{first}{words}</figure>") if widgets is None else _assemble(widgets, pictures, axes, words))
+
+
+def _draw(grid: "list[list[Figure]]", axes: list[_Axis], alt: str, dpi: int) -> list[list[str]]:
+    """Each figure as an HTML image, all cut to one box that holds what is drawn in any of them."""
+    from matplotlib.transforms import Bbox
+
+    boxes = []
+    for fig in (fig for row in grid for fig in row):
+        fig.draw_without_rendering()  # layout engines place the axes only now
+        boxes.append(fig.get_tightbbox())
+    box = Bbox.union(boxes).padded(0.05)
+
+    def image(fig: "Figure", steps: tuple[int, ...]) -> str:
+        where = ", ".join(f"{axis.description} = {axis.labels[step]}" for axis, step in zip(axes, steps, strict=True))
+        data = base64.b64encode(to_png(fig, dpi, box)).decode()
+        text = html.escape(f"{alt} ({where})")
+        return f'<img class="dark-light" alt="{text}" src="data:image/png;base64,{data}" style="max-width:100%;height:auto">'
+
+    return [[image(fig, (r, c)[-len(axes) :]) for c, fig in enumerate(row)] for r, row in enumerate(grid)]
+
+
+def _assemble(widgets: ModuleType, pictures: list[list[str]], axes: list[_Axis], words: str) -> object:
+    sliders = [
+        widgets.SelectionSlider(
+            options=[(label, step) for step, label in enumerate(axis.labels)],  # equal labels stay apart
+            index=axis.start,
+            description=axis.description,
+            style={"description_width": "initial"},
+            layout={"width": "100%", "max_width": "32em"},
+        )
+        for axis in axes
+    ]
+    *row, column = sliders
+    if hasattr(widgets, "Stack"):
+        stacks = [widgets.Stack([widgets.HTML(i) for i in images], selected_index=column.index) for images in pictures]
+        for stack in stacks:
+            widgets.jslink((column, "index"), (stack, "selected_index"))
+        picture = stacks[0]
+        if row:
+            picture = widgets.Stack(stacks, selected_index=row[0].index)
+            widgets.jslink((row[0], "index"), (picture, "selected_index"))
+    else:
+        picture = widgets.HTML()
+
+        def swap(_: object = None) -> None:
+            picture.value = pictures[row[0].index if row else 0][column.index]
+
+        for slider in sliders:
+            slider.observe(swap, names="index")
+        swap()
+    movable = [slider for slider in sliders if len(slider.options) > 1]  # a slider with one step fails in the browser
+    return widgets.VBox([*movable, picture, widgets.HTML(words)])
+
+
+def _ipywidgets() -> ModuleType | None:
     try:
         import ipywidgets
     except ImportError:
-        display(Image(grid[start[0]][start[1]]))
         return None
-    columns = _slider(ipywidgets, column_labels, description, start[1])
-    rows = _slider(ipywidgets, row_labels, row_description, start[0])
-    join = _linked_in_the_browser if hasattr(ipywidgets, "Stack") else _exchanged_by_the_kernel
-    shown = join(ipywidgets, grid, rows, columns)
-    sliders = [rows, columns] if len(row_labels) > 1 else [columns]
-    text = ipywidgets.HTML(f'<p class="vaekit-caption">{caption}</p>')
-    widget = ipywidgets.VBox([*sliders, shown, text])
-    display(widget)
-    return widget
-
-
-def _slider(ipywidgets: Any, labels: Sequence[str], description: str, start: int) -> Any:
-    return ipywidgets.SelectionSlider(options=list(labels), index=start, description=description)
-
-
-def _linked_in_the_browser(ipywidgets: Any, grid: list[list[bytes]], rows: Any, columns: Any) -> Any:
-    """Stacks of images whose visible member follows a slider, by links that live in the page."""
-
-    def stack(children: list[Any], slider: Any) -> Any:
-        stacked = ipywidgets.Stack(children, selected_index=slider.index)
-        ipywidgets.jslink((slider, "index"), (stacked, "selected_index"))
-        return stacked
-
-    by_row = [stack([ipywidgets.Image(value=png, format="png") for png in row], columns) for row in grid]
-    return stack(by_row, rows) if len(by_row) > 1 else by_row[0]
-
-
-def _exchanged_by_the_kernel(ipywidgets: Any, grid: list[list[bytes]], rows: Any, columns: Any) -> Any:
-    """One image whose bytes a callback in the kernel replaces."""
-    image = ipywidgets.Image(value=grid[rows.index][columns.index], format="png")
-
-    def follow(_: Any) -> None:
-        image.value = grid[rows.index][columns.index]
-
-    rows.observe(follow, names="index")
-    columns.observe(follow, names="index")
-    return image
-
-
-def _check_labels(labels: Sequence[str], count: int, name: str, of: str) -> None:
-    if count == 0:
-        raise ValueError(f"pictures: expected at least one, got no {of}")
-    if len(labels) != count or len(set(labels)) != count:
-        raise ValueError(f"{name}: expected {count} different ones, as many as {of}, got {list(labels)}")
+    return ipywidgets
