@@ -104,20 +104,23 @@ def _axis(description: str, labels: Sequence[object], start: int, name: str, sta
 def _figures(pictures: Iterable[Picture], count: int, name: str) -> "list[Figure]":
     import matplotlib.pyplot as plt
 
-    figures = []
-    for picture in pictures:
+    def figure(picture: Picture) -> "Figure":
         if isinstance(picture, Tensor):
             images = picture if picture.ndim == 4 else picture[None]
-            picture = image_grid(images, columns=len(images)).get_figure(root=True)  # type: ignore[assignment]
-        plt.close(picture)  # it can still be drawn, but pyplot neither counts nor shows it
-        figures.append(picture)
+            return image_grid(images, columns=len(images)).figure  # type: ignore[return-value]
+        return picture
+
+    figures = []
+    for picture in pictures:
+        figures.append(figure(picture))
+        plt.close(figures[-1])  # it can still be drawn, but pyplot neither counts nor shows it
     if len(figures) != count:
         raise ValueError(f"{name}: expected one picture for each of {count} labels, got {len(figures)}")
     return figures
 
 
 def _show(grid: "list[list[Figure]]", axes: list[_Axis], caption: str, alt: str, dpi: int) -> None:
-    if "IPython" not in sys.modules or sys.modules["IPython"].get_ipython() is None:
+    if not _in_notebook():
         return
     from IPython.display import HTML, display
 
@@ -141,8 +144,8 @@ def _draw(grid: "list[list[Figure]]", axes: list[_Axis], alt: str, dpi: int) -> 
     def image(fig: "Figure", steps: tuple[int, ...]) -> str:
         where = ", ".join(f"{axis.description} = {axis.labels[step]}" for axis, step in zip(axes, steps, strict=True))
         data = base64.b64encode(to_png(fig, dpi, box)).decode()
-        text = html.escape(f"{alt} ({where})")
-        return f'<img class="dark-light" alt="{text}" src="data:image/png;base64,{data}" style="max-width:100%;height:auto">'
+        looks = 'class="dark-light" style="max-width:100%;height:auto"'
+        return f'<img {looks} alt="{html.escape(f"{alt} ({where})")}" src="data:image/png;base64,{data}">'
 
     return [[image(fig, (r, c)[-len(axes) :]) for c, fig in enumerate(row)] for r, row in enumerate(grid)]
 
@@ -178,6 +181,11 @@ def _assemble(widgets: ModuleType, pictures: list[list[str]], axes: list[_Axis],
         swap()
     movable = [slider for slider in sliders if len(slider.options) > 1]  # a slider with one step fails in the browser
     return widgets.VBox([*movable, picture, widgets.HTML(words)])
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
 
 
 def _ipywidgets() -> ModuleType | None:
