@@ -414,7 +414,7 @@ tell(
 # %%
 settings = pick(
     smoke=dict(data="digits", hidden=(32,), latent=4, epochs=4, seeds=2, train=1200, test=100, samples=50),
-    cpu=dict(data="mnist", hidden=(400,), latent=20, epochs=30, seeds=3, train=50_000, test=1000, samples=1000),
+    cpu=dict(data="mnist", hidden=(400,), latent=20, epochs=20, seeds=3, train=50_000, test=1000, samples=1000),
     gpu=dict(data="mnist", hidden=(400,), latent=20, epochs=100, seeds=5, train=50_000, test=10_000, samples=1000),
     paper=dict(data="mnist", hidden=(400,), latent=20, epochs=500, seeds=5, train=50_000, test=10_000, samples=5000),
 )
@@ -474,7 +474,7 @@ show(
 
 # %%
 flat = new_vae(2, seed=0, hidden=pick(smoke=(32,), cpu=(512, 256), gpu=(512, 256), paper=(512, 256)))
-fit(flat, elbo, train, binarise=True, epochs=pick(smoke=4, cpu=20, gpu=60, paper=200), progress=False)
+fit(flat, elbo, train, binarise=True, epochs=pick(smoke=4, cpu=12, gpu=60, paper=200), progress=False)
 side = pick(smoke=8, cpu=15, gpu=15, paper=15)
 quantiles = Normal(0, 1).icdf(torch.linspace(0.02, 0.98, side))
 z = torch.stack(torch.meshgrid(-quantiles, quantiles, indexing="ij")[::-1], -1).reshape(-1, 2)  # [side², 2], top row first
@@ -592,7 +592,7 @@ for beta in betas:
     def weighted(model: VAE, x: torch.Tensor, beta: float = beta) -> torch.Tensor:
         return elbo(model, x, beta=beta)
 
-    fit(model, weighted, train, binarise=True, epochs=pick(smoke=4, cpu=8, gpu=30, paper=100), progress=False)
+    fit(model, weighted, train, binarise=True, epochs=pick(smoke=4, cpu=6, gpu=30, paper=100), progress=False)
     with torch.no_grad(), seeded(0, device):
         q_z = model.posterior(test_images)
         per_unit = kl_divergence(q_z.base_dist, Normal(torch.zeros_like(q_z.mean), 1)).mean(0)  # [D], nats
