@@ -90,7 +90,7 @@ def value_fault(
         sizes = [_ratio(small, large, x, tolerance) for (small, large), x in zip(pairs, inputs, strict=True)]
         if all(sizes):
             which = "" if len(set(sizes)) == 1 else _on(0, len(sizes))
-            return f"it is the right one {share} {sizes[0]}{which}, a size of the input: {word}?"
+            return f"it is the right one {share} {sizes[0]}{which} (a size of the input: {word}?)"
     several = len(b.unique()) > 1  # any single number is some multiple of any other
     factor = ((a * b).sum() / b.square().sum().clamp_min(1e-300)).item()
     name = _name(factor, FACTORS, tolerance)

@@ -108,8 +108,7 @@ def _fault(
         return f"{NOT_YET}: expected a function, got {kind(answer)}"
     rights = [_outputs(_run(expected, arguments)) for arguments in inputs]  # per input, a list of tensors
     count = len(rights[0])
-    name = getattr(answer, "__name__", "<lambda>")
-    label = "your function" if name == "<lambda>" else name
+    label = getattr(answer, "__name__", "<lambda>").replace("<lambda>", "your function")
     results: list[list[Tensor]] = []
     for k, arguments in enumerate(inputs, 1):
         try:
@@ -117,7 +116,7 @@ def _fault(
         except NotImplementedError:
             return NOT_DONE
         except Exception as error:
-            tip = "; run the cells above first?" if isinstance(error, NameError) else ""
+            tip = "; run the cells above first" if isinstance(error, NameError) else ""
             where = f" on input {k} of {len(inputs)}" if len(inputs) > 1 else ""
             words = str(error).strip().split("\n")[0].rstrip(".")
             return f"{NOT_YET}: {label} raised {type(error).__name__}{where}: {words}{tip}"
