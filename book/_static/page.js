@@ -25,6 +25,13 @@ window.FontAwesomeConfig = { observeMutations: false };
   });
 }
 
+// What is folded in a cell tagged as a solution is called that.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const title of document.querySelectorAll(".cell.tag_solution > details > summary > p")) {
+    title.textContent = title.textContent.replace("code", "the solution");
+  }
+});
+
 // A wide table scrolls by itself; without this a keyboard could not reach what is cut off.
 document.addEventListener("DOMContentLoaded", () => {
   for (const box of document.querySelectorAll(".pst-scrollable-table-container, div.output, pre")) {
