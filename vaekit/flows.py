@@ -33,10 +33,12 @@ def planar(z: Tensor, u: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         https://arxiv.org/abs/1505.05770.
     """
     w_u = (w * u).sum(-1, keepdim=True)
-    u_hat = u + (F.softplus(w_u) - 1 - w_u) * w / w.square().sum(-1, keepdim=True)
+    squeeze = F.softplus(w_u)  # 1 + w'u_hat, above 0
+    u_hat = u + (squeeze - 1 - w_u) * w / w.square().sum(-1, keepdim=True)
     bend = torch.tanh((w * z).sum(-1) + b)  # [...]
-    slope = (1 - bend.square()) * (w * u_hat).sum(-1)  # [...], above -1
-    return z + u_hat * bend.unsqueeze(-1), slope.log1p()
+    # as 1 + (1 - bend^2) w'u_hat, but exact where w'u_hat is near -1
+    slope = bend.square() + (1 - bend.square()) * squeeze.squeeze(-1)
+    return z + u_hat * bend.unsqueeze(-1), slope.log()
 
 
 class PlanarBound(nn.Module):

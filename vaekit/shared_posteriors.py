@@ -92,14 +92,14 @@ class Planar(Fit):
         """Log weights `[S, T, P]`, whose mean is the bound on the log evidence."""
         w_u = self.data.total(self.w * self.u)  # [T, P]
         stretch = (nn.functional.softplus(w_u) - 1 - w_u) / self.data.total(self.w**2)
-        u_hat, w_u_hat = self.u + self._expand(stretch) * self.w, nn.functional.softplus(w_u) - 1
+        u_hat, squeeze = self.u + self._expand(stretch) * self.w, nn.functional.softplus(w_u)  # 1 + w'u_hat
         z_0 = self.noise(samples)
         a = self.data.total(self.w * z_0) + self.b  # [S, T, P]
         moved = log_det = torch.zeros_like(a)
         for _ in range(self.steps):
             bend = a.tanh()
-            moved, a = moved + bend, a + w_u_hat * bend
-            log_det = log_det + ((1 - bend**2) * w_u_hat).log1p()
+            moved, a = moved + bend, a + (squeeze - 1) * bend
+            log_det = log_det + (bend**2 + (1 - bend**2) * squeeze).log()  # log(1 + tanh' w'u_hat), near 0 too
         log_w = self.log_joint(z_0 + u_hat * self._expand(moved)) + 0.5 * (z_0**2 + math.log(2 * math.pi))
         return self.data.total(log_w) + log_det
 
