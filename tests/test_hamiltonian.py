@@ -8,10 +8,12 @@ import torch
 from torch.func import functional_call, stack_module_state, vmap
 
 from tests.helpers import linear_gaussian
-from vaekit import VAE, bernoulli, categorical256, elbo, gaussian, log_evidence, log_weight, mlp
+from vaekit import VAE, bernoulli, categorical256, elbo, fit, gaussian, log_evidence, log_weight, mlp
 from vaekit.bounds import log_mean_exp
+from vaekit.consistency import Consistency
 from vaekit.dynamics import Phase, leapfrog, potential_of
 from vaekit.hamiltonian import HamiltonianBound
+from vaekit.jacobian import JacobianL1, jacobian_l1
 from vaekit.seeding import seeded
 
 TEMPERINGS = ["free", "fixed", "none"]
@@ -244,6 +246,47 @@ def test_importance_weighting_composes():
         one, many = (log_mean_exp(weights.view(s, -1, 3)) for s in (1, 20))
     assert (one.mean(0) < many.mean(0)).all()
     assert (many.mean(0) < truth.log_evidence() + 4 * many.std(0) / math.sqrt(500)).all()
+
+
+def test_gradients_under_consistency():
+    """The encoder runs once for both copies; nothing of the flow's gradient is lost by that."""
+    model, x = small()
+    bound = bound_of(2, step_size_per_step=True)
+    objective = Consistency(bound, lambda x: 1 - x, weight=0.7)
+    parameters = [*model.parameters(), *bound.parameters()]
+
+    def value():
+        with seeded(5):
+            return objective(model, x).sum()
+
+    gradients = torch.autograd.grad(value(), parameters)
+    with seeded(6), torch.no_grad():
+        directions = [torch.randn_like(parameter) for parameter in parameters]
+        around = []
+        for h in (1e-5, -2e-5):  # above, then from there to below
+            for parameter, direction in zip(parameters, directions, strict=True):
+                parameter.add_(h * direction)
+            around.append(value())
+    slope = sum((g * d).sum() for g, d in zip(gradients, directions, strict=True))
+    assert slope.item() == pytest.approx(((around[0] - around[1]) / 2e-5).item(), rel=1e-6)
+
+
+def test_everything_composes_and_trains():
+    model, x = small()
+    bound = bound_of(2)
+    penalised = JacobianL1(bound, weight=0.3)
+    with seeded(7):
+        value = penalised(model, x)
+    with seeded(7):
+        expected = bound(model, x)
+        z = model.posterior(x).rsample()
+    torch.testing.assert_close(value, expected - 0.3 * jacobian_l1(model, z.detach()))
+
+    before = {name: p.detach().clone() for name, p in [*model.named_parameters(), *bound.named_parameters()]}
+    objective = JacobianL1(Consistency(bound, lambda x: 1 - x, weight=0.7), weight=0.3)
+    fit(model, objective, x, epochs=1, batch_size=2, device="cpu", progress=False)
+    for name, p in [*model.named_parameters(), *bound.named_parameters()]:
+        assert not torch.equal(p, before[name]), name
 
 
 def test_several_models_at_once_under_vmap():
