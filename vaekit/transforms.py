@@ -58,15 +58,14 @@ def affine(
     alpha, kappa, s = (torch.as_tensor(v, dtype=x.dtype, device=x.device).expand(n) for v in (angle, shear, scale))
     t = torch.as_tensor(translation, dtype=x.dtype, device=x.device).expand(n, 2)  # [B, 2]
     cos, sin, tan = alpha.deg2rad().cos(), alpha.deg2rad().sin(), kappa.deg2rad().tan()
-    # resampling asks where a new pixel came from: p = K^-1 R^-1 (p' - t) / s
+    # resampling asks where a new pixel came from: p = K^-1 R^-1 (p' - t) / s, in units of half the width and height
     rows = torch.stack([cos - tan * sin, -sin - tan * cos, sin, cos], -1).unflatten(-1, (2, 2))
-    back = rows / s[:, None, None]  # [B, 2, 2]
-    offset = -(back @ t[:, :, None])  # [B, 2, 1]
-    # grid_sample measures x and y in units of half the image's width and height
-    half = torch.tensor([width / 2, height / 2], dtype=x.dtype, device=x.device)
-    theta = torch.cat([back * half / half[:, None], offset / half[:, None]], -1)  # [B, 2, 3]
-    grid = F.affine_grid(theta, list(x.shape), align_corners=False)  # [B, H, W, 2]
-    moved = F.grid_sample(x, grid, align_corners=False)
+    size = torch.tensor([width, height], dtype=x.dtype, device=x.device)
+    back = rows / s[:, None, None] / (size / 2)[:, None]  # [B, 2, 2]
+    places = torch.cartesian_prod(*(torch.arange(k, dtype=x.dtype, device=x.device) for k in (height, width))).flip(-1)
+    new = places - (size - 1) / 2  # [H W, 2], p'
+    old = torch.einsum("pj,bij->bpi", new, back) - torch.einsum("bj,bij->bi", t, back)[:, None]  # [B, H W, 2]
+    moved = F.grid_sample(x, old.unflatten(1, (height, width)), align_corners=False)
     return moved.clamp(x.amin().clamp(max=0), x.amax().clamp(min=0))  # a mean may exceed its terms by a rounding error
 
 
