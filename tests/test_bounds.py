@@ -1,6 +1,7 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import MultivariateNormal, kl_divergence
@@ -150,6 +151,26 @@ def test_bounds_have_the_gradients_of_their_closed_forms():
     assert encoder.matrix.grad is None
     for a, b in zip(ours, truth, strict=True):
         torch.testing.assert_close(a, b, rtol=0.03, atol=0.3)
+
+
+@pytest.mark.parametrize("bound", [elbo, importance_bound])
+def test_gradients_against_central_differences_at_the_same_noise(bound):
+    exact = linear_gaussian(batch=3)
+
+    def value():
+        with seeded(0):
+            return bound(exact.model, exact.x, samples=4).sum()
+
+    parameters = list(exact.model.parameters())
+    for parameter, gradient in zip(parameters, torch.autograd.grad(value(), parameters), strict=True):
+        for index in list(np.ndindex(*parameter.shape))[:3]:
+            with torch.no_grad():
+                parameter[index] += 1e-5
+                above = value()
+                parameter[index] -= 2e-5
+                below = value()
+                parameter[index] += 1e-5
+            assert gradient[index].item() == pytest.approx(((above - below) / 2e-5).item(), rel=1e-5, abs=1e-6)
 
 
 def test_bad_input():
