@@ -96,7 +96,7 @@ def test_every_score_is_higher_for_what_is_far_out_of_distribution():
             lambda x: likelihood_regret(model, x, **regret),
             lambda x: likelihood_regret(model, x, adapt="posterior", **regret),
         ):
-            assert auroc_by_pairs(score(inside), score(outside)) > 0.95
+            assert auroc_by_pairs(score(inside), score(outside)) > 0.85
 
 
 @pytest.mark.parametrize(

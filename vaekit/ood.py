@@ -19,7 +19,7 @@ Codec = Literal["png", "jpeg2000"]
 
 
 def negative_log_likelihood(
-    model: VAE, x: Tensor, *, samples: int = 1000, log_weight: Callable[..., Tensor] = log_weight
+    model: VAE, x: Tensor, *, samples: int = 1000, log_weight: Callable[..., Tensor] = log_weight, chunk: int = 10_000
 ) -> Tensor:
     r"""$-\log p_\theta(x)$, estimated by importance sampling: the score that one would expect to work.
 
@@ -28,6 +28,7 @@ def negative_log_likelihood(
         x: Images `[B, *image]`.
         samples: Importance samples per image, at least 1.
         log_weight: As for `vaekit.log_evidence`.
+        chunk: As there: images times samples to take at once.
 
     Returns:
         `[B]`, in nats.
@@ -39,10 +40,12 @@ def negative_log_likelihood(
         Nalisnick et al., "Do Deep Generative Models Know What They Don't Know?", ICLR 2019,
         https://arxiv.org/abs/1810.09136 (on why it does not).
     """
-    return -log_evidence(model, x, samples=samples, log_weight=log_weight)
+    return -log_evidence(model, x, samples=samples, log_weight=log_weight, chunk=chunk)
 
 
-def likelihood_ratio(model: VAE, background: VAE, x: Tensor, *, samples: int = 1000) -> Tensor:
+def likelihood_ratio(
+    model: VAE, background: VAE, x: Tensor, *, samples: int = 1000, chunk: int = 10_000
+) -> Tensor:
     r"""$\log p_{\text{background}}(x) - \log p_\theta(x)$: what the model knows beyond the look of single pixels.
 
     The background model is trained on `mutated` images, in which the small-scale statistics survive and the meaning
@@ -53,6 +56,7 @@ def likelihood_ratio(model: VAE, background: VAE, x: Tensor, *, samples: int = 1
         background: The same architecture, trained on mutated images.
         x: Images `[B, *image]`.
         samples: Importance samples per image and model, at least 1.
+        chunk: As for `vaekit.log_evidence`: images times samples to take at once.
 
     Returns:
         `[B]`, in nats: minus the ratio of the paper, which is high for what is in distribution.
@@ -73,10 +77,13 @@ def likelihood_ratio(model: VAE, background: VAE, x: Tensor, *, samples: int = 1
         >>> likelihood_ratio(model, background, images[:5], samples=10).shape
         torch.Size([5])
     """
-    return log_evidence(background, x, samples=samples) - log_evidence(model, x, samples=samples)
+    log_p_background, log_p = (log_evidence(m, x, samples=samples, chunk=chunk) for m in (background, model))
+    return log_p_background - log_p
 
 
-def input_complexity(model: VAE, x: Tensor, *, codec: Codec = "png", samples: int = 1000) -> Tensor:
+def input_complexity(
+    model: VAE, x: Tensor, *, codec: Codec = "png", samples: int = 1000, chunk: int = 10_000
+) -> Tensor:
     r"""$-\log p_\theta(x) - L(x)$, with the length $L$ of a lossless code: a simple image owes its likelihood to it.
 
     Both terms are in nats. They measure the same thing, the cost of the 256 grey levels, under `categorical256`; under
@@ -87,6 +94,7 @@ def input_complexity(model: VAE, x: Tensor, *, codec: Codec = "png", samples: in
         x: Images `[B, 1 or 3, H, W]` in [0, 1].
         codec: `"png"` or `"jpeg2000"`.
         samples: Importance samples per image, at least 1.
+        chunk: As for `vaekit.log_evidence`: images times samples to take at once.
 
     Returns:
         `[B]`, in nats.
@@ -99,7 +107,7 @@ def input_complexity(model: VAE, x: Tensor, *, codec: Codec = "png", samples: in
         2020, https://arxiv.org/abs/1909.11480.
     """
     length = code_length(x, codec=codec)  # first: it refuses at once what log_evidence would meet late
-    return -log_evidence(model, x, samples=samples) - length.to(next(model.parameters()).device)
+    return -log_evidence(model, x, samples=samples, chunk=chunk) - length.to(next(model.parameters()).device)
 
 
 def code_length(x: Tensor, *, codec: Codec = "png") -> Tensor:

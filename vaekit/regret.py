@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from vaekit import checks
 from vaekit.bounds import elbo
 from vaekit.model import VAE
+from vaekit.per_image import Moments, PerImage
 from vaekit.seeding import seeded
 
 Objective = Callable[..., Tensor]
@@ -106,7 +107,8 @@ def likelihood_regret(
                 images = images.to(device)
                 weights = climbed.initial_weights(images)
                 before = scored.seeded_values(weights, images, seed, at_once[0])
-                optimizer = torch.optim.Adam(weights.values(), lr=lr, maximize=True)  # elementwise: one Adam an image
+                # elementwise, so one Adam for each image
+                optimizer = torch.optim.Adam(weights.values(), lr=lr, maximize=True, fused=True)
                 with seeded(seed + 1, device):
                     for _ in range(steps):
                         for name, gradient in climbed.gradients(weights, images).items():
@@ -135,9 +137,9 @@ class _Evaluation:
 
     def __init__(self, model: VAE, bound: Objective, samples: int, adapt: str) -> None:
         self.encoder = model.encoder
-        if adapt == "posterior":
-            model = copy.copy(model)
-            model._modules = {**model._modules, "encoder": _Moments(model.latent_dim)}
+        per_image = PerImage(model.encoder) if adapt == "encoder" else Moments(model.latent_dim)
+        model = copy.copy(model)
+        model._modules = {**model._modules, "encoder": per_image}
         self.pair, self.adapt, self.samples = _Pair(model, bound), adapt, samples
         # randomness="same": every image sees the noise that it would see alone
         self.values = vmap(self._value, randomness="same")  # (weights [B, ...], images [B, *image]) -> [B]
@@ -148,7 +150,7 @@ class _Evaluation:
         if self.adapt == "posterior":
             return {"model.encoder.moments": self.encoder(images).clone()}
         named = self.encoder.named_parameters()
-        return {f"model.encoder.{name}": p.detach().expand(len(images), *p.shape).clone() for name, p in named}
+        return {f"model.encoder.net.{name}": p.detach().expand(len(images), *p.shape).clone() for name, p in named}
 
     def seeded_values(self, weights: Weights, images: Tensor, seed: int, at_once: int) -> Tensor:
         """The bound `[B]`, with the same noise for each image however many are evaluated at once."""
@@ -192,14 +194,3 @@ class _Pair(nn.Module):
 
     def forward(self, x: Tensor, samples: int) -> Tensor:
         return self.bound(self.model, x, samples=samples)
-
-
-class _Moments(nn.Module):
-    """An encoder for a single image: what it returns is its parameter."""
-
-    def __init__(self, latent_dim: int) -> None:
-        super().__init__()
-        self.moments = nn.Parameter(torch.empty(2 * latent_dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.moments[None]
