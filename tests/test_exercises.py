@@ -22,7 +22,7 @@ def verdict(capsys, answer, expected=total, on=(X, 2 * X + 1), **options):
 
 def line(capsys, result):
     printed = capsys.readouterr().out
-    assert printed.startswith("Exercise 1: ") and printed.endswith(".\n") and printed.count("\n") == 1
+    assert printed.startswith("Exercise 1: ") and printed.endswith((".\n", "?\n")) and printed.count("\n") == 1
     assert bool(result) == (printed == "Exercise 1: correct.\n")
     return printed.removeprefix("Exercise 1: ").strip()
 
@@ -261,6 +261,7 @@ def test_values(capsys, answer, expected, said):
 
 
 def test_hints_for_values(capsys):
-    hints = {"that is the prior": "a", "bits, not nats.": 3.0}
+    hints = {"that is the prior": "a", "bits, not nats.": 3.0, "is a half missing?": 5.0}
     assert line(capsys, check_value("Exercise 1", "A", "b", hints=hints)) == "not right yet: that is the prior."
     assert line(capsys, check_value("Exercise 1", 3, 2.5, hints=hints)) == "not right yet: bits, not nats."
+    assert line(capsys, check_value("Exercise 1", 5.0, 2.5, hints=hints)) == "not right yet: is a half missing?"

@@ -94,7 +94,8 @@ def check_value(
 
 
 def _tell(name: str, fault: str | None) -> Verdict:
-    print(f"{name}: {fault or 'correct'}.")
+    words = fault or "correct"
+    print(f"{name}: {words}{'' if words.endswith(('?', '!')) else '.'}")
     return Verdict(fault is None)
 
 
