@@ -756,8 +756,11 @@ save_results(
         "gaussian": {
             "settings": {**gauss, "sizes": list(gauss["sizes"])},
             "seconds": gauss_seconds,
-            "mle_distance_to_truth": mle_error,
-            "methods": {n: {q: {"mean": v.mean(0), "standard_error": v.std(0) / len(v) ** 0.5} for q, v in verdict.items()} for n, verdict in verdicts.items()},
+            "mle_distance_to_truth": {"mean": mle_error},
+            "at_the_largest_d": {
+                n: {q: mean_and_standard_error(v[:, -1].tolist())._asdict() for q, v in verdict.items()} for n, verdict in verdicts.items()
+            },
+            "by_size": {n: {q: {"mean": v.mean(0)} for q, v in verdict.items()} for n, verdict in verdicts.items()},
         },
         "images": {
             "settings": settings,
@@ -773,7 +776,7 @@ save_results(
             "paper": {"VAE": 83.20, "best HVAE": 82.62, "source": "Caterini et al., 2018, table 1"},
         },
         "gradient_noise": noise,
-        "estimator_standard_deviation": deviations,
+        "estimator_standard_deviation": {name.replace("eq. 12", "equation 12"): value for name, value in deviations.items()},
     },
 )
 
