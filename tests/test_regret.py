@@ -7,6 +7,7 @@ from torch import nn
 from tests.helpers import linear_gaussian
 from vaekit import VAE, bernoulli, categorical256, conv, dcgan, elbo, importance_bound, mlp, regret
 from vaekit.hamiltonian import HamiltonianBound
+from vaekit.hierarchical import two_level_mlp
 from vaekit.regret import likelihood_regret
 from vaekit.seeding import seeded
 
@@ -97,6 +98,15 @@ def test_the_encoder_variant_is_a_loop_of_deep_copies(bound, objective, likeliho
     options = {"steps": 7, "lr": 1e-2, "samples": 4, "seed": 11, "objective": objective}
     together = likelihood_regret(model, x, bound=bound, progress=False, **options)
     torch.testing.assert_close(together, regret_of_a_loop(model, x, bound, **options), rtol=1e-6, atol=1e-8)
+
+
+def test_a_model_with_another_kind_of_posterior_works_too():
+    with seeded(0):
+        model = two_level_mlp((1, 8, 8), latent_dims=(4, 2), hidden=16).double()
+    x, options = digits_like(4), {"steps": 7, "lr": 1e-2, "samples": 4}
+    together = likelihood_regret(model, x, progress=False, **options)
+    torch.testing.assert_close(together, regret_of_a_loop(model, x, elbo, seed=0, **options), rtol=1e-6, atol=1e-8)
+    assert (likelihood_regret(model, x, adapt="posterior", progress=False, **options) > 0).all()
 
 
 def test_a_bound_whose_own_parameters_are_trained_keeps_them():

@@ -41,12 +41,12 @@ class PerImage(nn.Module):
 
 
 class Moments(nn.Module):
-    """An encoder for a single image: what it returns is its parameter, `[1, 2D]`."""
+    """An encoder for a single image: what it returns, `[1, 2D]`, is its parameter, which `functional_call` supplies."""
 
-    def __init__(self, latent_dim: int) -> None:
-        """Args: latent_dim: D."""
+    def __init__(self) -> None:
+        """See the class."""
         super().__init__()
-        self.moments = nn.Parameter(torch.empty(2 * latent_dim))
+        self.moments = nn.Parameter(torch.empty(0))
 
     def forward(self, x: Tensor) -> Tensor:
         """The mean and log standard deviation, whatever `x`."""

@@ -94,11 +94,11 @@ def likelihood_regret(
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
-            checks.images(x, shape=tuple(model.likelihood(model.prior.mean[None]).event_shape))
+        with torch.no_grad(), seeded(seed, device):
+            checks.images(x, shape=tuple(model.likelihood(model.prior.rsample((1,))).event_shape))
             for images in x.split(500):  # refuse a bad image now, not after an hour: under vmap no value can be seen
                 images = images.to(device)
-                model.log_likelihood(images, model.posterior(images).mean)
+                model.log_likelihood(images, model.posterior(images).rsample())
         scored, climbed = _Evaluation(model, bound, samples, adapt), _Evaluation(model, objective or bound, 1, adapt)
         at_once = [chunk or evaluation.images_at_once(x[:1]) for evaluation in (scored, climbed)]
         gains = []
@@ -137,7 +137,7 @@ class _Evaluation:
 
     def __init__(self, model: VAE, bound: Objective, samples: int, adapt: str) -> None:
         self.encoder = model.encoder
-        per_image = PerImage(model.encoder) if adapt == "encoder" else Moments(model.latent_dim)
+        per_image = PerImage(model.encoder) if adapt == "encoder" else Moments()
         model = copy.copy(model)
         model._modules = {**model._modules, "encoder": per_image}
         self.pair, self.adapt, self.samples = _Pair(model, bound), adapt, samples
