@@ -669,7 +669,7 @@ tell(
 
 # %% [markdown]
 # **The paper's numbers**, for orientation: with a convolutional network, $D = 64$ and up to 2,000 epochs on 50,000 images, the test NLL is 83.20 nats for the VAE and at best 82.62 for the HVAE ($K = 10$ or $15$, free tempering, step sizes per step and dimension; [Caterini et al., 2018, table 1](https://arxiv.org/abs/1805.11328)). The gain is 0.58 nats. In the same table
-# *untempered* flows with one step size per dimension are at 83.40 for $K = 10$ and 83.82 for $K = 15$, behind the plain VAE. Gains of this size need seeds and standard errors before one believes an ordering, and more training shrinks them, because the decoder learns to live with Gaussian posteriors.
+# *untempered* flows with one step size per dimension are at 83.40 for $K = 10$ and 83.82 for $K = 15$, behind the plain VAE. Among the seeds that the paper reports, those of one and the same configuration differ by up to 0.74 nats. Gains of this size need several seeds and standard errors before one believes an ordering.
 #
 # ## 8. How noisy are the gradients?
 #
