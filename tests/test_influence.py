@@ -150,8 +150,8 @@ def test_halves_take_the_bias_away():
     bias_seen = []
     for unbiased in (True, False):
         ask = partial(tracin, true.model, elbo, [checkpoint(true.model)], true.x, true.x, samples=2, unbiased=unbiased)
-        estimates = torch.stack([ask(seed=seed) for seed in range(150)])
-        errors = (estimates.mean(0) - expected) / (estimates.std(0) / 150**0.5)  # in standard errors
+        estimates = torch.stack([ask(seed=seed) for seed in range(100)])
+        errors = (estimates.mean(0) - expected) / (estimates.std(0) / 10)  # in standard errors
         bias_seen.append(errors.abs().max().item())
     assert bias_seen[0] < 4
     assert bias_seen[1] > 8
