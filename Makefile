@@ -34,8 +34,8 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python"; exit 1; }
 	@test -x $(BIN)/python || { echo "Making $(VENV) with $(PYTHON) ..."; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing what the library, the book and the tests need ..."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
-		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[notebook,book,test]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile \
+		--constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[notebook,book,test]'
 	@touch $@
 
 book: _build/html/index.html
