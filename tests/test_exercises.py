@@ -122,6 +122,7 @@ def test_wrong_shapes_where_something_else_is_expected(capsys):
         (lambda x: 2 * total(x).float(),
          "it is the right one times 2 (a size of the input: a sum where a mean is due?)."),
         (lambda x: 0.7 * total(x), "it is the right one times 0.7."),
+        (lambda x: 0.7 * (total(x) * torch.tensor([1, 1 + 3e-6])).float(), "it is the right one times 0.7."),
         (lambda x: -0.5 * total(x), "it is the right one times -0.5."),
         (lambda x: total(x) / math.log(2), "it is the right one times 1 / log 2."),
         (lambda x: total(x) / 3, "it is the right one divided by 3 (a size of the input: a mean where a sum is due?)."),
@@ -158,6 +159,12 @@ def test_a_mean_is_told_over_inputs_of_several_sizes(capsys):
     said = verdict(capsys, lambda x: x.mean(), lambda x: x.sum(), on=[torch.arange(n) + 1.5 for n in (3, 5)])
     why = "(a size of the input: a mean where a sum is due?)"
     assert said == f"not right yet: it is the right one divided by 3 on input 1 of 2 {why}."
+
+
+def test_a_mean_is_not_told_where_only_some_inputs_say_so(capsys):
+    on = [torch.ones(3), torch.ones(5)]
+    said = verdict(capsys, lambda x: x.sum() / (1 if len(x) == 3 else 5), lambda x: x.sum(), on=on)
+    assert said == "not right yet: the largest difference is 4 on input 2 of 2: expected 5, got 1."
 
 
 def test_infinities_that_are_expected_are_right(capsys):
@@ -211,7 +218,8 @@ def test_inputs_come_as_fresh_copies_in_double_precision_with_the_same_noise(cap
             array[:] = 0
         return value
 
-    x, model, array = torch.ones(2, requires_grad=True), nn.Linear(2, 1).double(), np.ones(2, dtype=np.float32)
+    x, array = torch.ones(2, dtype=torch.float64, requires_grad=True), np.ones(2, dtype=np.float32)
+    model = nn.Linear(2, 1).double()
     state = torch.get_rng_state()
     assert verdict(capsys, greedy, greedy, on=[(x, model, array, 3)] * 2) == "correct."
     assert seen == [(torch.float64, np.float64, 3, True)] * 4

@@ -174,8 +174,7 @@ def _equal(one: Any, other: Any, tolerance: float) -> bool:
 
 
 def _same(these: list[list[Tensor]], those: list[list[Tensor]], tolerance: float) -> bool:
-    pairs = [(a, b) for left, right in zip(these, those, strict=True) for a, b in zip(left, right, strict=True)]
-    return all(alike(a, b, tolerance) for a, b in pairs)
+    return all(alike(a, b, tolerance) for pair in zip(these, those, strict=True) for a, b in zip(*pair, strict=True))
 
 
 def _outputs(right: Any) -> list[Tensor]:
