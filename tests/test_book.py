@@ -81,11 +81,16 @@ def page(browser, address):
     context.close()
 
 
+def module(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
 def vendored():
     """Whether the book brings everything that its pages load."""
-    spec = importlib.util.spec_from_file_location("assets", ROOT / "tools" / "assets.py")
-    assets = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(assets)
+    assets = module(ROOT / "tools" / "assets.py")
     return all(map(assets.local, assets.PACKAGES))
 
 
@@ -109,6 +114,28 @@ def test_docstrings_arrive_as_mathematics_and_code(html):
     for raw in ("$$", "`[B]`", "Returns:</p>\n<p>Returns"):
         assert raw not in text
     assert '<span class="pre">[B]</span>' in text
+
+
+def test_results_are_written_with_their_standard_errors():
+    results = module(ROOT / "book" / "_ext" / "results.py")
+    estimate = {"mean": -99.76756, "standard_error": 0.07724, "images": 100}
+    shown = [results.number(value) for value in (estimate, 0.8020863, 123456.7, 20, "mnist", {"mean": 2.0})]
+    assert shown == ["−99.77 ± 0.077", "0.8021", "123,457", "20", "mnist", "2"]
+    assert results.flatten({"a": {"b": estimate, "c": [1, 2]}}) == [("a.b", estimate), ("a.c.0", 1), ("a.c.1", 2)]
+
+
+def test_docstrings_are_translated():
+    docstrings = module(ROOT / "book" / "_ext" / "docstrings.py")
+    lines = ["A text.", "", "Returns:", "    The file. Provenance: device.", "", "Raises:", "    ValueError: Bad."]
+    docstrings.before_napoleon(None, "", "", None, None, lines)
+    assert ":" not in lines[3] and lines[6] == "    ValueError: Bad."
+    lines += ["`[B]` and `elbo`s; 2$x$, ``as it is``.", "", "  before $$a", "  = b.$$ after"]
+    docstrings.after_napoleon(None, "", "", None, None, lines)
+    assert lines[3] == "    The file. Provenance: device."
+    assert lines[7] == r"``[B]`` and :py:obj:`elbo <vaekit.bounds.elbo>`\ s; 2\ :math:`x`, ``as it is``."
+    assert [line.rstrip() for line in lines[9:]] == [
+        "  before", "", "  .. math::", "", "     a", "     = b.", "", "   after",
+    ]  # fmt: skip
 
 
 @pytest.mark.browser

@@ -52,7 +52,7 @@ def _span(match: re.Match[str]) -> str:
         module = getattr(getattr(vaekit, code, None), "__module__", None) or ""
         span = f":py:obj:`{code} <{module}.{code}>`" if module.startswith("vaekit") else f"``{code}``"
     # reStructuredText wants a boundary on either side; an escaped space is one that does not show
-    glued_before = re.search(r"[^\s'\"(\[{<\-/:]$", match.string[: match.start()])
+    glued_before = re.search(r"[^\s'\"(\[{<\-/:]\Z", match.string[: match.start()])
     glued_after = re.match(r"[^\s'\")\]}>\-/:.,;!?\\]", match.string[match.end() :])
     return "\\ " * bool(glued_before) + span + "\\ " * bool(glued_after)
 

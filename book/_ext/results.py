@@ -83,7 +83,7 @@ def number(value: Any) -> str:
         error = value.get("standard_error", value.get("se"))
         return number(value["mean"]) + ("" if error is None else f" ± {error:.2g}")
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+        return (f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}").replace("-", "−")
     return "…" if isinstance(value, list | dict) else str(value)
 
 
