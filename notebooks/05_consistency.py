@@ -64,7 +64,7 @@ device = default_device()
 # %%
 settings = pick(
     smoke=dict(data=["digits"], train=1000, test=200, latent=4, hidden=(32,), epochs=6, flat_epochs=20, seeds=2, samples=20),
-    cpu=dict(data=["mnist", "omniglot", "fashion-mnist"], train=5000, test=2000, latent=40, hidden=(200,), epochs=25, flat_epochs=40, seeds=3, samples=100),
+    cpu=dict(data=["mnist", "omniglot", "fashion-mnist"], train=5000, test=2000, latent=40, hidden=(200,), epochs=16, flat_epochs=30, seeds=3, samples=100),
     gpu=dict(data=["mnist", "omniglot", "fashion-mnist"], train=18_000, test=5000, latent=40, hidden=(400,), epochs=60, flat_epochs=60, seeds=3, samples=500),
     paper=dict(data=["mnist", "omniglot", "fashion-mnist"], train=50_000, test=5000, latent=32, hidden=(1000, 1000, 1000), epochs=500, flat_epochs=100, seeds=5, samples=1000),
 )  # fmt: skip
@@ -169,7 +169,7 @@ tell(
 #
 # **Where there are data, the decoder wants to know.** Augmentation, that is, adding turned copies to the training set, cures the second point and not the first.
 # Worse: a decoder must reproduce *this* copy pixel by pixel, and for that it needs the angle. The true posterior $p_\theta(z \mid \tilde x)$ of a good model
-# really is elsewhere. A VAE trained on augmented images learns to *encode* the transformation, not to ignore it.
+# really is elsewhere. A VAE trained on augmented images has every reason to *encode* the transformation, and none to ignore it (section 5 measures what it does).
 #
 # If we want codes that agree, we have to say so.
 #
@@ -783,8 +783,8 @@ check("Exercise 2", best_original, best_by_descent, on=[(means, stds, True), (me
 # <details><summary>Solution</summary>
 #
 # Both posteriors have the same covariance, so only the distance of the means remains: $\mathrm{KL} = \tfrac12 \sum_d (a_d^\top\delta)^2/\sigma_d^2$, and $\mathbb E[(a_d^\top\delta)^2] = a_d^\top S a_d$. Only the ratio $a_d/\sigma_d$ appears, so both
-# scalings multiply the divergence by $c^2$. The information $I_q(x; z)$ depends on the same ratios (rescaling $z$ changes no information), so *both* lower it equally. They differ in the rate: for large enough signal, $\mathrm{KL}(q \,\|\, p)$ with $p = \mathcal N(0, I)$ prefers
-# one over the other until the aggregate posterior fits the prior. Only a third way leaves the information about the picture alone: rotate $a_d$ *away from the directions of $S$*. That is invariance, and a linear encoder can have it exactly, if the pictures
+# scalings multiply the divergence by $c^2$. The information $I_q(x; z)$ depends on the same ratios (rescaling $z$ changes no information), so *both* lower it, and by the same amount. Both lower the rate $\tfrac12\sum_d(\sigma_d^2 + \mathbb E[\mu_d^2] - 1 - \log\sigma_d^2)$ too:
+# shrinking $A$ through $\mathbb E[\mu_d^2]$, widening $\sigma$ through $\sigma_d^2 - \log\sigma_d^2$ as long as $\sigma_d < 1$. Only a third way leaves the information about the picture alone: rotate $a_d$ *away from the directions of $S$*. That is invariance, and a linear encoder can have it exactly, if the pictures
 # differ in directions in which the transformation does nothing.
 #
 # </details>
