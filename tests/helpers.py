@@ -54,12 +54,12 @@ class LinearGaussian(NamedTuple):
 
 
 def linear_gaussian(
-    *, latent: int = 2, pixels: int = 4, batch: int = 5, scale: float = 0.7, exact: bool = False, orthogonal: bool = False,
-    seed: int = 0,
+    *, latent: int = 2, pixels: int = 4, batch: int = 5, scale: float = 0.7, exact: bool = False,
+    orthogonal: bool = False, seed: int = 0,
 ) -> LinearGaussian:  # fmt: skip
     """A random linear-Gaussian VAE in float64.
 
-    exact: the encoder is the best diagonal one (mean exact, variances 1 / diag(precision)); else a deliberately wrong one.
+    exact: the encoder is the best diagonal one (mean exact, variances 1 / diag(precision)); else a wrong one.
     orthogonal: W has orthogonal columns, so that the best diagonal posterior is the exact one.
     """
     g = torch.Generator().manual_seed(seed)
