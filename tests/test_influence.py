@@ -252,6 +252,17 @@ def test_a_layer_used_behind_its_back_is_noticed():
         tracin(model, noiseless, [checkpoint(model)], images(2), images(2), path="layers", **once)
 
 
+def test_tied_layers_are_taken_together():
+    """They have no factors of their own, but all other layers keep theirs."""
+    with seeded(0):
+        encoder = nn.Sequential(nn.Flatten(), nn.Linear(9, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+        encoder[5].weight = encoder[3].weight
+        model = VAE(encoder, mlp((1, 3, 3), 2)[1], latent_dim=2).double()
+    x, z = images(3), images(4, seed=1)
+    scores = tracin(model, noiseless, [checkpoint(model)], x, z, path="layers", **once)
+    torch.testing.assert_close(scores, brute_gram(model, noiseless, x, z), **EXACT)
+
+
 class WithJacobian(nn.Module):
     """A bound with derivatives of the decoder in it, and a parameter of its own."""
 
