@@ -34,7 +34,6 @@ if importlib.util.find_spec("vaekit") is None:  # on Colab
 import math
 
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
@@ -312,7 +311,7 @@ with seeded(0):
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 2 * latent_dim))
     decoder = nn.Sequential(nn.Linear(latent_dim, 64), nn.Unflatten(-1, (1, 8, 8)))
     linear_vae = VAE(encoder, decoder, latent_dim=latent_dim, likelihood=gaussian(scale)).double()
-history = fit(linear_vae, elbo, data, epochs=pick(smoke=40, cpu=300, gpu=300, paper=300), lr=5e-3, progress=False, device="cpu")
+history = fit(linear_vae, elbo, data, epochs=pick(smoke=40, cpu=1000, gpu=1000, paper=1000), lr=5e-3, progress=False, device="cpu")
 learnt = exact_log_evidence(linear_vae, data, scale).mean().item()
 with seeded(0):
     bound = elbo(linear_vae, data, samples=50).mean().item()
@@ -334,7 +333,7 @@ fig.colorbar(image, ax=right)
 show(
     fig,
     caption="Left: the ELBO of a linear VAE on 8 × 8 digits climbs to the closed-form maximum of the evidence. Right: its decoder's columns against the principal "
-    "components (absolute cosine; both sorted by size): a bright diagonal means that each latent variable has found its own component.",
+    "components (absolute cosine; both sorted by size). A bright diagonal cell is a latent variable that has found its own component; two cells of middling brightness in a row are two components that are still mixed.",
     alt="Left, a rising curve that reaches a dashed line. Right, a four by four grid of cosines, brightest along the diagonal.",
 )
 tell(
@@ -351,7 +350,7 @@ tell(
 
 # %% [markdown]
 # Notice what the ELBO did that the evidence alone could not. Every rotation $R$ gives the same evidence, but only one makes the
-# posterior diagonal, and the ELBO prefers it. This is why latent variables of a VAE tend to line up with principal
+# posterior diagonal, and the ELBO prefers it. The preference is weak, though: where two eigenvalues are close, mixing the two components costs the ELBO next to nothing, and the last of the alignment comes slowly. This is why latent variables of a VAE tend to line up with principal
 # directions ([Rolínek et al., 2019](https://arxiv.org/abs/1812.06775)), and it is where the
 # chapter on the Jacobian penalty begins.
 #
@@ -526,7 +525,7 @@ tell(
         [[name, f"{value.mean:.2f} ± {value.standard_error:.2f}"] for name, value in summary.items()],
     )
     + f"\n\nFrom {len(test_images):,} test images; the choice of images alone moves the NLL by a standard error of {over_images:.2f} nats, "
-    f"and caps the mutual information at log N = {math.log(len(test_images)):.2f}. "
+    f"and caps the mutual information at log N = {math.log(len(test_images)):.2f} (an estimate near that cap says only that the codes tell all of these images apart). "
     "For orientation: a convolutional VAE with 64 latent variables, trained for up to 2,000 epochs, is reported at an NLL of 83.20 "
     "on all of MNIST's test images ([Caterini et al., 2018](https://arxiv.org/abs/1805.11328), table 1)."
 )
@@ -620,16 +619,16 @@ frames(
 )
 
 # %% tags=["hide-input"]
-fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
+fig, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.2), layout="constrained")
 left.plot(betas, [s[5] for s in sweep], "o-", label="active units")
 left.plot(betas, [s[4] for s in sweep], "s--", label="mutual information, nats")
 left.axhline(math.log(len(test_images)), color="black", ls=":", lw=1, label="log N, its ceiling")
-left.set(xscale="log", xlabel="β")
-left.legend()
+left.set(xscale="log", xlabel="β", ylim=(None, 1.5 * settings["latent"]))
+left.legend(loc="upper right")
 right.plot(betas, [s[3] for s in sweep], "o-", label="reconstruction, E log p(x|z)")
 right.plot(betas, [-s[2].sum().item() for s in sweep], "s--", label="−KL")
 right.set(xscale="log", xlabel="β", ylabel="nats per image")
-right.legend()
+right.legend(loc="lower left")
 show(
     fig,
     caption="Left: latent variables in use, and the information they carry. Right: the two terms of the ELBO. More β buys a cheaper code with a poorer reconstruction, until nothing is left to sell.",
