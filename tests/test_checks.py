@@ -27,6 +27,7 @@ def test_good_images_pass():
         (GOOD[:0], {}, "photos: expected a non-empty batch"),
         (torch.tensor([[0.0, math.nan]]), {}, "photos: found NaN or infinite pixels"),
         (torch.tensor([[0.0, -math.inf]]), {}, "photos: found NaN or infinite pixels"),
+        (torch.tensor([[0.0, math.inf]]), {}, "photos: found NaN or infinite pixels"),
         (torch.tensor([[0.0, 1.01]]), {"unit_range": True}, r"photos: expected pixels in \[0, 1\], got .* 0 to 1.01"),
         (torch.tensor([[-0.5, 1.0]]), {"unit_range": True}, r"got values from -0.5 to 1; divide by 255\?"),
     ],

@@ -62,8 +62,9 @@ def test_draws_have_the_moments_and_the_gradients_of_reparameterisation():
     torch.testing.assert_close(d_std, epsilon.sum(0))
 
 
-def test_draws_differ_between_images_under_vmap():
+def test_draws_differ_between_images_with_and_without_vmap():
     mean, std = torch.zeros(4, 2, dtype=D), torch.ones(4, 2, dtype=D)
+    assert len(DiagonalNormal(mean, std).rsample((3,)).flatten().unique()) == 24
     z = torch.func.vmap(lambda m, s: DiagonalNormal(m, s).rsample((3,)), randomness="different")(mean, std)
     assert z.shape == (4, 3, 2) and len(z.flatten().unique()) == 24
 
