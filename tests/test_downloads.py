@@ -380,6 +380,7 @@ def test_unreadable_files_are_named(server, monkeypatch, body):
 @pytest.mark.parametrize(
     ("name", "body"),
     [("omniglot", zipped({})), ("emnist-letters", zipped({})), ("svhn", b"no matlab"), ("cifar10", cifar_tar({}))],
+    ids=["omniglot", "emnist-letters", "svhn", "cifar10"],
 )
 def test_archives_without_the_members_are_named(server, monkeypatch, name, body):
     serve(server, monkeypatch, name, "train", body)
