@@ -492,8 +492,21 @@ for name in runs:
         [gallery(name, j) for j in shown],
         [str(j + 1) for j in shown],
         description=f"{name}: test image",
-        caption="Left, a test image; then the six training images with the largest and with the most negative scores (strongest first; below, the range of their scores).",
+        caption="Left, a test image; then the six training images with the largest and with the smallest scores (strongest first; below, the range of their scores).",
         alt="A test image, six proponents and six opponents",
+    )
+
+# %% tags=["hide-input"]
+for name in runs:
+    run, ends, test = runs[name][0], galleries[name][0], test_sets[name].images
+    rows = [torch.cat([test[j : j + 1], run.images[ends.proponents[j].cpu()], run.images[ends.opponents[j].cpu()]]) for j in range(5)]
+    ax = image_grid(torch.cat(rows), columns=13)
+    for column, title in ((0.5, "test"), (4, "proponents"), (10, "opponents")):
+        ax.text(column / 13, 1.02, title, transform=ax.transAxes, ha="center", va="bottom")
+    show(
+        ax.get_figure(),
+        caption=f"The first five test images of {name}; beside each, its six strongest proponents and its six strongest opponents among the training images (first seed).",
+        alt="Five rows: a test image, six proponents, six opponents.",
     )
 
 # %% [markdown]
@@ -633,7 +646,7 @@ for score, colour in zip(cleaning, COLOURS, strict=False):
         ax.plot(torch.arange(1, len(recall) + 1) / len(recall), recall, color=colour, alpha=0.7, label=score if seed == 0 else None)
 ax.plot([0, 1], [0, 1], color="black", lw=1, ls=":", label="chance")
 ax.set(xlabel="share of the training set looked through", ylabel="share of the strangers found")
-ax.legend()
+ax.legend(loc="lower right")
 show(
     fig,
     caption=f"Looking for {hidden_count} hidden strangers among {settings['train']:,} images of {first}, from the highest score down; one curve per seed.",
@@ -678,7 +691,7 @@ by_layers = {
 }
 
 # %% tags=["hide-input"]
-fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), sharey=True)
+fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 left.plot(draws, by_draws, "o-")
 left.set(xscale="log", xlabel="draws of the noise, S", ylabel="rank correlation with the reference", xticks=draws, xticklabels=draws, ylim=(0, 1.02))
 left.minorticks_off()
