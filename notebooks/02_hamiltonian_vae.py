@@ -570,7 +570,7 @@ tell(
 # %%
 settings = pick(
     smoke=dict(data="digits", train=600, test=40, samples=50, network="mlp 64", latent=4, epochs=2, seeds=2, steps=[1, 3]),
-    cpu=dict(data="mnist", train=10_000, test=200, samples=1000, network="mlp 200", latent=16, epochs=15, seeds=3, steps=[1, 5]),
+    cpu=dict(data="mnist", train=5_000, test=100, samples=1000, network="mlp 200", latent=16, epochs=10, seeds=3, steps=[1, 5]),
     gpu=dict(data="mnist", train=50_000, test=1000, samples=1000, network="hvae_conv", latent=64, epochs=40, seeds=3, steps=[1, 5, 10]),
     paper=dict(data="mnist", train=50_000, test=10_000, samples=1000, network="hvae_conv", latent=64, epochs=2000, seeds=3, steps=[1, 5, 10]),
 )

@@ -590,7 +590,7 @@ def verdict(world: str) -> str:
             clear = "beyond" if abs(beyond) > 2 else "not beyond"
             says.append(f"{name} {ours.mean / base.mean:.2f} times that of the β-VAE ({ours.mean:.3f} against {base.mean:.3f}; {clear} two standard errors of the difference)")
         lines.append(f"- **{method}**: " + "; ".join(says) + ".")
-    scale = f"{settings['seeds']} seeds, {updates:,} steps of {settings['batch_size']} images of {size} × {size} pixels."
+    scale = f"This run: {settings['seeds']} seeds, {updates:,} steps of {settings['batch_size']} images of {size} × {size} pixels. The paper's: 10 seeds, 300,000 steps of 64 images of 64 × 64 pixels."
     return "\n".join(lines) + "\n\n" + scale
 
 

@@ -52,18 +52,17 @@ def default_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def save_results(chapter: str, values: dict[str, Any]) -> Path:
+def save_results(chapter: str, values: dict[str, Any]) -> None:
     """Write what a chapter found, with its provenance, to `<folder>/<chapter>/<profile>.json`.
 
     The folder is `$VAEKIT_RESULTS`, or else `book/results` of the repository that the working directory lies in, or
     else (as on Colab, and for the `smoke` profile, whose numbers mean nothing) `_build/results`.
 
+    Provenance: profile, device, date (UTC), commit, seconds since `vaekit` was imported, versions.
+
     Args:
         chapter: The notebook's name, such as `01_vae`.
         values: Plain numbers, strings, lists and dictionaries of them; NumPy and torch scalars are converted.
-
-    Returns:
-        The file written. Provenance: profile, device, date (UTC), commit, seconds since the import, versions.
     """
     name = profile()
     record = {
@@ -81,7 +80,6 @@ def save_results(chapter: str, values: dict[str, Any]) -> Path:
     unfinished = path.with_suffix(".part")
     unfinished.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     unfinished.replace(path)
-    return path
 
 
 def load_results(chapter: str, folder: Path | str | None = None) -> dict[str, Any] | None:
