@@ -65,7 +65,8 @@ sync: $(READY)
 
 # The peers (pip install '.[bench]') are optional: a benchmark says which of them it misses.
 benchmarks: $(READY)
-	@for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for topic in $(filter-out __init__ timing,$(basename $(notdir $(wildcard benchmarks/*.py)))); do \
+		echo "== $$topic"; $(BIN)/python -m benchmarks.$$topic || exit 1; done
 
 fork: $(READY)
 	@test -n "$(REPO)" || { echo "make fork REPO=owner/name"; exit 1; }
