@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from vaekit.experiments import device_name
 from vaekit.figures import markdown_table
 
 RESULTS = Path(__file__).parent / "results"
@@ -33,7 +34,7 @@ def interleaved(competitors: dict[str, Callable[[], object]], *, repeats: int, w
 
 def report(topic: str, header: list[str], rows: list[list[object]], note: str = "") -> None:
     """Print the table of one benchmark and keep it, with where it was measured, in `results/<topic>.json` and `.md`."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    device = device_name()
     provenance = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "device": device,

@@ -33,7 +33,7 @@ def execute(script: Path, profile: str) -> NotebookNode:
     client.execute()
     origin = {
         "profile": profile,
-        "device": experiments._device_name(),
+        "device": experiments.device_name(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": experiments._commit(),
         "seconds": round(perf_counter() - started),

@@ -68,7 +68,7 @@ def save_results(chapter: str, values: dict[str, Any]) -> None:
     record = {
         "chapter": chapter,
         "profile": name,
-        "device": _device_name(),
+        "device": device_name(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": _commit(),
         "seconds": round(perf_counter() - _started),
@@ -115,12 +115,14 @@ def _results_folder(name: str) -> Path:
     return here / "_build" / "results"
 
 
-def _device_name() -> str:
+def device_name() -> str:
+    """The accelerator's name, or the processor with its number of threads: where a result was computed."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     if torch.backends.mps.is_available():
         return "Apple MPS"
-    return f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads > 1)}"
 
 
 def _commit() -> str:

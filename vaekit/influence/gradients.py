@@ -59,12 +59,12 @@ class PerImage:
 
     def __call__(self, x: Tensor, seeds: Sequence[int]) -> dict[str, Gradients]:
         """The mean of the gradients at images `[B, *image]` over the noise of these seeds, by parameter."""
-        total = _Total(dict.fromkeys(self.names, 0.0), {})
+        total = _Total({}, {})
         held: Captured = {}
         for seed in seeds:
             captured, rest = self._pass(x, seed)
             for name, gradient in rest.items():
-                total.formed[name] = total.formed[name] + gradient.reshape(len(x), -1)
+                total.add(name, gradient.reshape(len(x), -1))
             for site, (inputs, g) in captured.items():
                 if site in held and torch.equal(held[site][0], inputs):  # no noise before this layer
                     held[site] = (inputs, held[site][1] + g)
@@ -73,10 +73,11 @@ class PerImage:
                     held[site] = (inputs, g)
         for site in list(held):
             self._release(held, site, total)
-        mean: dict[str, Gradients] = {n: g / len(seeds) for n, g in total.formed.items() if isinstance(g, Tensor)}
+        share = 1 / len(seeds)
+        mean: dict[str, Gradients] = {name: g if share == 1 else g * share for name, g in total.formed.items()}
         for name, parts in total.factors.items():
             left, right = (torch.cat(side, dim=1) for side in zip(*parts, strict=True))  # [B, T, p], [B, T, q]
-            mean[name] = Factors(left / len(seeds), right)
+            mean[name] = Factors(left * share, right)
         return mean
 
     def _release(self, held: Captured, site: tuple[str, int], total: "_Total") -> None:
@@ -85,14 +86,14 @@ class PerImage:
             return
         (name, _), (inputs, g) = site, held.pop(site)
         layer = self.layers[name]
-        if (weight := f"{name}.weight") in total.formed:
+        if (weight := f"{name}.weight") in self.names:
             factors = weight_factors(layer, inputs, g)
             if self.paired[name]:
                 total.factors.setdefault(weight, []).append(factors)
             else:
-                total.formed[weight] = total.formed[weight] + factors.form()
-        if (bias := f"{name}.bias") in total.formed:
-            total.formed[bias] = total.formed[bias] + bias_gradient(layer, g)
+                total.add(weight, factors.form())
+        if (bias := f"{name}.bias") in self.names:
+            total.add(bias, bias_gradient(layer, g))
 
     def _pass(self, x: Tensor, seed: int) -> tuple[Captured, dict[str, Tensor]]:
         """One draw of the noise: what the layers captured, and the gradients of the other parameters `[B, *shape]`."""
@@ -161,7 +162,11 @@ def _layers(scored: Scored, names: Sequence[str]) -> dict[str, nn.Module]:
 
 
 class _Total(NamedTuple):
-    """Sums over draws: formed gradients (0 until the first), and factors side by side."""
+    """Sums over draws: formed gradients, and factors side by side."""
 
-    formed: dict[str, Tensor | float]
+    formed: dict[str, Tensor]
     factors: dict[str, list[Factors]]
+
+    def add(self, name: str, gradient: Tensor) -> None:
+        """Add to a formed gradient; the first is kept as it is."""
+        self.formed[name] = self.formed[name] + gradient if name in self.formed else gradient
