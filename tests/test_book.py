@@ -121,6 +121,12 @@ def test_results_are_written_with_their_standard_errors():
     estimate = {"mean": -99.76756, "standard_error": 0.07724, "images": 100}
     shown = [results.number(value) for value in (estimate, 0.8020863, 123456.7, 20, "mnist", {"mean": 2.0})]
     assert shown == ["−99.77 ± 0.077", "0.8021", "123,457", "20", "mnist", "2"]
+    dotted = {"gap": {"rho_0.1": [3, {"mean": 4}]}}
+    assert results.at(dotted, "gap.rho_0.1.1.mean") == 4
+    assert results.at(dotted, "gap.rho_0.1.0") == 3
+    for nowhere in ("gap.rho_0", "gap.rho_0.1.2", "gap.rho_0.1.0.mean"):
+        with pytest.raises(KeyError):
+            results.at(dotted, nowhere)
     assert results.flatten({"a": {"b": estimate, "c": [1, 2]}}) == [("a.b", estimate), ("a.c.0", 1), ("a.c.1", 2)]
 
 

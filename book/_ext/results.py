@@ -50,13 +50,11 @@ class Results(SphinxDirective):
 
     def _row(self, line: str, values: dict[str, Any]) -> tuple[str, str, str]:
         what, place, paper = (*(part.strip() for part in line.split("|")), "")[:3]
-        value: Any = values
-        for key in place.split("."):
-            try:
-                value = value[int(key)] if isinstance(value, list) else value[key]
-            except (KeyError, IndexError, ValueError, TypeError):
-                log.warning("results: %s has no value at %s", self.arguments[0], place, location=self.get_location())
-                return what, "", paper
+        try:
+            value = at(values, place)
+        except KeyError:
+            log.warning("results: %s has no value at %s", self.arguments[0], place, location=self.get_location())
+            return what, "", paper
         return what, number(value), paper
 
     def _markdown(self, text: str) -> list[nodes.Node]:
@@ -75,6 +73,17 @@ def flatten(value: Any, place: str = "") -> list[tuple[str, Any]]:
     else:
         return [(place, value)]
     return [leaf for key, item in items for leaf in flatten(item, f"{place}.{key}".lstrip("."))]
+
+
+def at(values: Any, place: str) -> Any:
+    """What lies at a place such as `gap.rho_0.1.mean`: keys, which may hold dots themselves, and positions in lists."""
+    if not place:
+        return values
+    keys = values if isinstance(values, dict) else range(len(values)) if isinstance(values, list) else ()
+    for key in keys:
+        if f"{place}.".startswith(f"{key}."):
+            return at(values[key], place[len(str(key)) + 1 :])
+    raise KeyError(place)
 
 
 def number(value: Any) -> str:
