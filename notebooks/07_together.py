@@ -134,12 +134,18 @@ outside = {
 }
 hazy = compose(RandomBrightness(0.5, 1.0), torch.bernoulli)
 
+
+def night(images: torch.Tensor) -> torch.Tensor:
+    """For figures, which draw ink dark: a white pixel becomes a light in the dark."""
+    return 1 - images.detach().cpu()
+
+
 # %% tags=["hide-input"]
 with seeded(0, device):
     rows = {"three lights": test[:10], "the same, hazy": hazy(test[:10]), "slipped in": train[stranger][:10]} | {k: v[:10] for k, v in outside.items()}
 show(
-    image_rows({name: images.cpu() for name, images in rows.items()}),
-    caption="The world of this chapter, white drawn dark. The first row is what the model is to learn, the second what it should take for the same; the third has slipped into the training set. The last three are for questioning the trained model.",
+    image_rows({name: night(images) for name, images in rows.items()}),
+    caption="The world of this chapter. The first row is what the model is to learn, the second what it should take for the same; the third has slipped into the training set. The last three are for questioning the trained model.",
     alt="Six rows of ten small pictures: three dots each; the same with pixels missing; handwritten digits; two dots; four dots; other digits.",
 )
 ink = {name: images.flatten(1).sum(1).mean().item() for name, images in rows.items()}
@@ -153,18 +159,30 @@ tell("White pixels in a picture, on average over the row: " + ", ".join(f"{name}
 #
 # Write $\mathcal L_K(x)$ for the Hamiltonian bound of chapter 2, with $K$ leapfrog steps of the density $p_\theta(x, z)$ behind the encoder's guess $q_\phi(z \mid x)$. Put it in the place of the ELBO in chapter 5, and let chapter 4's penalty act on the result:
 #
-# $$\mathcal O(x) = \underbrace{\mathcal L_K(x) + \mathcal L_K(\tilde x)}_{\text{two Hamiltonian bounds}} - \lambda\, \underbrace{\mathrm{KL}\big(q_\phi(z \mid \tilde x) \,\|\, q_\phi(z \mid x)\big)}_{\text{consistency}}
-# - \gamma\, \underbrace{\big\| \partial g_\theta(z) / \partial z \big\|_1}_{\text{Jacobian}}, \qquad \tilde x \sim t(\tilde x \mid x), \quad z \sim q_\phi(z \mid x) .$$
+# $$\begin{aligned}
+# \mathcal O(x) = {} & \underbrace{\mathcal L_K(x) + \mathcal L_K(\tilde x)}_{\text{two Hamiltonian bounds}}
+# - \lambda\, \underbrace{\mathrm{KL}\big(q_\phi(z \mid \tilde x) \,\|\, q_\phi(z \mid x)\big)}_{\text{consistency}} \\
+# & - \gamma\, \underbrace{\big\| \partial g_\theta(z) / \partial z \big\|_1}_{\text{Jacobian}},
+# \qquad \tilde x \sim t(\tilde x \mid x), \quad z \sim q_\phi(z \mid x).
+# \end{aligned}$$
+#
+# Here $g_\theta(z) = \mathbb E[x \mid z]$ is the decoder's mean picture, $t$ draws a hazy copy, and $\lambda, \gamma \ge 0$ are the prices of a nat of disagreement and of a unit of change.
 #
 # **What is it a bound of?** Both costs are at least 0, and we subtract them, so in expectation
 #
 # $$\mathbb E\,\mathcal O(x) \;\le\; \log p_\theta(x) + \mathbb E_t \log p_\theta(\tilde x).$$
 #
-# It is a lower bound still: of the evidence of *two* pictures, one of which nobody took. Its slack has four parts, all of them visible:
+# It is a lower bound still: of the evidence of *two* pictures, one of which nobody took. Its slack has four parts:
 #
-# $$\log p_\theta(x) + \mathbb E_t \log p_\theta(\tilde x) - \mathbb E\,\mathcal O(x) = S_K(x) + \mathbb E_t S_K(\tilde x) + \lambda\,\mathbb E_t \mathrm{KL}(\cdot \| \cdot) + \gamma\,\mathbb E \lVert J \rVert_1, \qquad S_K = \log p_\theta - \mathcal L_K \ge 0 .$$
+# $$\begin{aligned}
+# \log p_\theta(x) + \mathbb E_t \log p_\theta(\tilde x) - \mathbb E\,\mathcal O(x)
+# = {} & S_K(x) + \mathbb E_t S_K(\tilde x) \\
+# & + \lambda\,\mathbb E_t\, \mathrm{KL}\big(q_\phi(z \mid \tilde x) \,\|\, q_\phi(z \mid x)\big) + \gamma\,\mathbb E \big\| \partial g_\theta(z) / \partial z \big\|_1,
+# \end{aligned}$$
 #
-# So its value says nothing about fit. Adding $\lambda$ lowers it by arithmetic. To compare models we need a number with one meaning for all: the evidence of an unseen picture of three lights, estimated with the unbiased weights of the bound *inside*, without the costs.
+# with $S_K = \log p_\theta - \mathcal L_K \ge 0$ what the Hamiltonian bound itself falls short by.
+#
+# So its value alone says nothing about fit: raising $\lambda$ or $\gamma$ lowers it by arithmetic. To compare models we need a number with one meaning for all: the evidence of an unseen picture of three lights, estimated with the unbiased weights of the bound *inside*, without the costs.
 #
 # **Who sees which copy?** Four places where the parts do not meet, though the formula looks as if they did:
 #
@@ -427,26 +445,27 @@ CLEAR = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31
 terms = list(effects["NLL"])
 
 # %% tags=["hide-input"]
-ratio = torch.tensor([[effects[c][t][0] / max(effects[c][t][1], 1e-12) for c in measured] for t in terms])
-wanted = torch.tensor([sign for _, sign in measured.values()])
-fig, ax = plt.subplots(figsize=(12, 4.6))
-ax.imshow((ratio * wanted).clamp(-8, 8), cmap="PuOr_r", vmin=-12, vmax=12, aspect="auto")
-for (row, term), (column, key) in itertools.product(enumerate(terms), enumerate(measured)):
-    value, error = effects[key][term]
-    clear = abs(ratio[row, column]) > CLEAR
-    ax.text(column, row, f"{value:+.2f}\n± {error:.2f}", ha="center", va="center", fontsize=8, weight="bold" if clear else "normal", color="black" if clear else "0.35")
-ax.set_xticks(range(len(measured)), [label for label, _ in measured.values()], rotation=40, ha="left", fontsize=8)
+ratio = torch.tensor([[effects[c][t][0] / max(effects[c][t][1], 1e-12) for t in terms] for c in measured])
+wanted = torch.tensor([sign for _, sign in measured.values()])[:, None]
+fig, ax = plt.subplots(figsize=(8.6, 7.4))
+ax.imshow((ratio * wanted).clamp(-8, 8), cmap="PuOr", vmin=-14, vmax=14, aspect="auto")
+for (row, key), (column, term) in itertools.product(enumerate(measured), enumerate(terms)):
+    digits = DIGITS.get(key, 2)
+    is_clear = abs(ratio[row, column]) > CLEAR
+    words = "{:+.{d}f}\n± {:.{d}f}".format(*effects[key][term], d=digits)
+    ax.text(column, row, words, ha="center", va="center", fontsize=8.5, weight="bold" if is_clear else "normal", color="black" if is_clear else "0.15")
+ax.set_yticks(range(len(measured)), [label.replace("\n", " ") for label, _ in measured.values()])
 ax.xaxis.tick_top()
-ax.set_yticks(range(len(terms)), terms)
-ax.axhline(2.5, color="black", lw=1)
-ax.axhline(5.5, color="black", lw=1)
+ax.set_xticks(range(len(terms)), terms)
+ax.axvline(2.5, color="black", lw=1)
+ax.axvline(5.5, color="black", lw=1)
 ax.grid(False)
 ax.tick_params(length=0)
 show(
     fig,
-    caption=f"What each switch changes (first three rows), how two switches act on each other (next three), and what copies without a cost do to the plain ELBO (last). Each cell: the effect ± its standard error over {settings['seeds']} seeds. "
+    caption=f"What each switch changes (first three columns), how two switches act on each other (next three), and what copies without a cost do to the plain ELBO (last). Each cell: the effect ± its standard error over {settings['seeds']} seeds. "
     "Purple: welcome, orange: unwelcome, the stronger the more standard errors from zero; the information has no colour, since more of it is neither good nor bad. Bold: beyond the 5 % point of Student's t.",
-    alt="A table of seven rows (H, C, J, their three interactions, copies alone) and thirteen columns of measures; each cell has an effect with its standard error, coloured by direction and strength.",
+    alt="A table of thirteen rows of measures and seven columns (H, C, J, their three interactions, copies alone); each cell has an effect with its standard error, coloured by direction and strength.",
 )
 
 # %% tags=["hide-input"]
@@ -456,11 +475,12 @@ MEANING = {"H": "the Hamiltonian bound", "C": "consistency", "J": "the Jacobian 
 def effect_sentence(column: str, term: str) -> str:
     value, error = effects[column][term]
     what, sign = measured[column][0].replace("\n", " "), measured[column][1]
-    verdict = "" if sign == 0 else ", which is welcome" if value * sign > 0 else ", which is not"
+    verdict = "" if sign == 0 else " (welcome)" if value * sign > 0 else " (unwelcome)"
+    size = "{:+.{d}f} ± {:.{d}f}".format(value, error, d=DIGITS.get(column, 2))
     if "×" in term:
         a, b = term.split(" × ")
-        return f"- **{term}** on *{what}*: with {MEANING[b]} on, {MEANING[a]} brings {value:+.2f} ± {error:.2f} more than with it off{verdict}."
-    return f"- **{term}** on *{what}*: {MEANING[term]} changes it by {value:+.2f} ± {error:.2f}{verdict}."
+        return f"- **{term}** on *{what}*: with {MEANING[b]} on, {MEANING[a]} brings {size} more than with it off{verdict}."
+    return f"- **{term}** on *{what}*: {MEANING[term]} changes it by {size}{verdict}."
 
 
 found = [(abs(effects[c][t][0] / max(effects[c][t][1], 1e-12)), c, t) for c in measured for t in terms[:6]]
@@ -473,7 +493,33 @@ tell(
 )  # fmt: skip
 
 # %% [markdown]
-# How much of C is the copies' own doing? The last row of the figure has what $\lambda = 0$ does to the plain ELBO; the difference between that and C there is what the *divergence* adds.
+# And the guesses of section 2? Five of them can be written as the sign of one number:
+
+# %% tags=["hide-input"]
+guesses = [  # what was guessed, quantity, term, sign
+    ("consistency brings a copy's posterior nearer", "divergence of the copy", "C", -1),
+    ("and pays for it in likelihood", "NLL", "C", 1),
+    ("with a flow that price is lower", "NLL", "H × C", -1),
+    ("the Jacobian cost parts the lights", "share", "J", 1),
+    ("a flow makes the encoder's regret less telling", "regret: one too many", "H", -1),
+]
+
+
+def borne_out(column: str, term: str, sign: int) -> str:
+    value, error = effects[column][term]
+    clearly = abs(value) > CLEAR * error
+    return ("borne out" if value * sign > 0 else "contradicted") if clearly else ("undecided, as guessed" if value * sign > 0 else "undecided, against the guess")
+
+
+tell(
+    markdown_table(
+        ["guess", "number", "measured", "verdict"],
+        [[text, f"{term} on {column}", "{:+.2f} ± {:.2f}".format(*effects[column][term]), borne_out(column, term, sign)] for text, column, term, sign in guesses],
+    )
+)
+
+# %% [markdown]
+# How much of C is the copies' own doing? The last column of the figure has what $\lambda = 0$ does to the plain ELBO; the difference between that and C there is what the *divergence* adds.
 
 # %% tags=["hide-input"]
 def paired(column: str, one: str, other: str) -> tuple[float, float]:
@@ -603,9 +649,9 @@ query_regret = likelihood_regret(full.model, queries, adapt="posterior", steps=s
 
 def walk(q: int) -> plt.Figure:
     fig, axes = plt.subplots(1, 3, figsize=(8.4, 1.5), width_ratios=(1, 1, 8))
-    image_grid(queries[q : q + 1].cpu(), columns=1, ax=axes[0], title="picture")
-    image_grid(reconstructed[q : q + 1], columns=1, ax=axes[1], title="model sees")
-    image_grid(train[proponents["ELBO"][q][:8]].cpu(), columns=8, ax=axes[2], title="its strongest proponents")
+    image_grid(night(queries[q : q + 1]), columns=1, ax=axes[0], title="picture")
+    image_grid(night(reconstructed[q : q + 1]), columns=1, ax=axes[1], title="model sees")
+    image_grid(night(train[proponents["ELBO"][q][:8]]), columns=8, ax=axes[2], title="its strongest proponents")
     words = f"{query_kinds[q]}: NLL {query_nll[q]:.0f} nats, regret {query_regret[q]:.1f} nats, {int(stranger[proponents['ELBO'][q]].sum())} strangers among the {top} strongest proponents"
     fig.text(0.5, -0.06, words, ha="center", fontsize=9)
     return fig
@@ -621,7 +667,7 @@ frames(
     alt="A picture, its reconstruction and eight training images",
 )
 chosen = [k * each for k in range(4)]
-rows = {query_kinds[q]: torch.cat([queries[q : q + 1].cpu(), reconstructed[q : q + 1], train[proponents["ELBO"][q][:8]].cpu()]) for q in chosen}
+rows = {query_kinds[q]: night(torch.cat([queries[q : q + 1].cpu(), reconstructed[q : q + 1], train[proponents["ELBO"][q][:8]].cpu()])) for q in chosen}
 show(
     image_rows(rows, title="picture, what the model sees, and eight proponents"),
     caption="The first picture of each kind: itself, its reconstruction by the full model, and its eight strongest proponents.",
