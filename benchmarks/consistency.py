@@ -10,8 +10,8 @@ from torch.distributions import kl_divergence
 from benchmarks.timing import interleaved, report
 from vaekit import VAE, Consistency, elbo, mlp
 from vaekit.checks import trusted
+from vaekit.consistency import RandomAffine
 from vaekit.training import Objective
-from vaekit.transforms import RandomAffine
 
 BATCHES, REPEATS = (100, 500), 60
 TRANSFORM = RandomAffine(degrees=15, translate=0.05, scale=(0.9, 1.1))

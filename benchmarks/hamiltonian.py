@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from benchmarks.timing import interleaved, report
 from vaekit import VAE, HamiltonianBound, elbo, mlp
 from vaekit.checks import trusted
-from vaekit.dynamics import potential_of
-from vaekit.experiments import default_device
+from vaekit.hamiltonian import potential_of
+from vaekit.training import default_device
 
 SHAPE, LATENT, BATCH = (1, 28, 28), 20, 100
 Step = Callable[[], object]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from vaekit.experiments import device_name
-from vaekit.figures import markdown_table
+from vaekit.notebook import markdown_table
+from vaekit.training import device_name
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -30,7 +30,7 @@ import importlib.util
 if importlib.util.find_spec("vaekit") is None:  # on Colab
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/vaekit/vaekit")  # noqa: F821
 
-# %%
+# %% tags=["hide-input"]
 import math
 
 import matplotlib.pyplot as plt
@@ -38,14 +38,16 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from vaekit import VAE, elbo, fit, gaussian, importance_bound, log_evidence, log_weight, mlp
+from vaekit import (
+    VAE, elbo, fit, gaussian, importance_bound, log_evidence, log_weight, mlp,
+)
 from vaekit.datasets import binarise, load
-from vaekit.exercises import check
-from vaekit.experiments import default_device, pick, save_results, tell
-from vaekit.figures import COLOURS, image_grid, image_rows, markdown_table, show, use_style
 from vaekit.metrics import active_units, mean_and_standard_error, mutual_information
-from vaekit.seeding import seeded
-from vaekit.widgets import frames
+from vaekit.notebook import (
+    COLOURS, check, frames, image_grid, image_rows, markdown_table, pick,
+    save_results, show, tell, use_style,
+)
+from vaekit.training import default_device, seeded
 
 use_style()
 device = default_device()

@@ -30,7 +30,7 @@ import importlib.util
 if importlib.util.find_spec("vaekit") is None:  # on Colab
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/vaekit/vaekit")  # noqa: F821
 
-# %%
+# %% tags=["hide-input"]
 import math
 from collections.abc import Callable
 from functools import partial
@@ -41,16 +41,21 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from vaekit import VAE, HamiltonianBound, PlanarBound, elbo, fit, gaussian, hvae_conv, importance_bound, leapfrog, log_evidence, log_weight, mlp
-from vaekit import shared_gaussian, shared_posteriors
+from vaekit import (
+    VAE, HamiltonianBound, PlanarBound, elbo, fit, gaussian, hvae_conv,
+    importance_bound, leapfrog, log_evidence, log_weight, mlp,
+)
 from vaekit.datasets import binarise, load
-from vaekit.dynamics import Phase, energy_errors, potential_of, total_energy
-from vaekit.exercises import check
-from vaekit.experiments import default_device, pick, save_results, tell
-from vaekit.figures import COLOURS, markdown_table, show, use_style
+from vaekit.hamiltonian import (
+    Phase, energy_errors, potential_of, shared_gaussian, shared_posteriors,
+    total_energy,
+)
 from vaekit.metrics import mean_and_standard_error
-from vaekit.seeding import seeded
-from vaekit.widgets import frames2
+from vaekit.notebook import (
+    COLOURS, check, frames2, markdown_table, pick, save_results, show, tell,
+    use_style,
+)
+from vaekit.training import default_device, seeded
 
 use_style()
 device = default_device()
@@ -472,7 +477,7 @@ tell(
 # compete with planar flows of 1 and 30 maps that share their parameters, and with mean-field variational Bayes.
 #
 # Written naively, each of the tens of thousands of optimisation steps reads all $N \cdot d$ numbers. It need not. The likelihood depends on the data through their mean and scatter alone, so a step costs $O(d)$; and because $U$ is quadratic here, the Hamiltonian flow is *affine* in each dimension, $z_K = a z_0 + b\gamma_0 + c$, so that it is enough to carry $(a, b, c)$ through the steps
-# (`vaekit.shared_posteriors`). Ten data sets and all ten dimensions from 1 to 301 lie side by side in one tensor. And because everything is Gaussian, we know **the exact evidence and the exact maximum-likelihood estimate**, which the paper's figure does not show.
+# (`vaekit.hamiltonian.shared_posteriors`). Ten data sets and all ten dimensions from 1 to 301 lie side by side in one tensor. And because everything is Gaussian, we know **the exact evidence and the exact maximum-likelihood estimate**, which the paper's figure does not show.
 
 # %%
 gauss = pick(

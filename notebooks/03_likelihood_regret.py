@@ -31,7 +31,7 @@ import importlib.util
 if importlib.util.find_spec("vaekit") is None:  # on Colab
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/vaekit/vaekit")  # noqa: F821
 
-# %%
+# %% tags=["hide-input"]
 import copy
 from functools import partial
 from time import perf_counter
@@ -42,16 +42,18 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from vaekit import VAE, bernoulli, categorical256, dcgan, elbo, fit, gaussian, importance_bound, mlp
-from vaekit import likelihood_regret, mutated, negative_log_likelihood
+from vaekit import (
+    VAE, bernoulli, categorical256, dcgan, elbo, fit, gaussian, importance_bound,
+    likelihood_regret, mlp, mutated, negative_log_likelihood,
+)
 from vaekit.datasets import load
-from vaekit.exercises import check
-from vaekit.experiments import default_device, pick, save_results, tell
-from vaekit.figures import COLOURS, image_rows, markdown_table, show, use_style
 from vaekit.metrics import auprc, auroc, fpr_at_tpr, mean_and_standard_error
-from vaekit.ood import code_length
-from vaekit.seeding import seeded
-from vaekit.widgets import frames
+from vaekit.notebook import (
+    COLOURS, check, frames, image_rows, markdown_table, pick, save_results, show,
+    tell, use_style,
+)
+from vaekit.regret import code_length
+from vaekit.training import default_device, seeded
 
 use_style()
 device = default_device()

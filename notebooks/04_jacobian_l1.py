@@ -30,7 +30,7 @@ import importlib.util
 if importlib.util.find_spec("vaekit") is None:  # on Colab
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/vaekit/vaekit")  # noqa: F821
 
-# %%
+# %% tags=["hide-input"]
 import math
 from functools import partial
 
@@ -40,16 +40,19 @@ import torch
 from torch import nn
 from torch.distributions import kl_divergence
 
-from vaekit import VAE, JacobianL1, conv, decoder_jacobian, elbo, fit_ensemble, jacobian_l1, jacobian_l2, linear, local_scores, mlp
+from vaekit import (
+    VAE, JacobianL1, conv, decoder_jacobian, elbo, fit_ensemble, jacobian_l1,
+    jacobian_l2, linear, local_scores, mlp,
+)
 from vaekit.datasets import load, render_three_dots
-from vaekit.disentanglement import FactorVAE, annealed_capacity, beta_tcvae, dip_vae
-from vaekit.exercises import check
-from vaekit.experiments import default_device, pick, profile, save_results, tell
-from vaekit.figures import COLOURS, image_grid, markdown_table, show, use_style
+from vaekit.jacobian import FactorVAE, annealed_capacity, beta_tcvae, dip_vae
 from vaekit.likelihoods import Bernoulli
 from vaekit.metrics import mean_and_standard_error
-from vaekit.seeding import seeded
-from vaekit.widgets import frames
+from vaekit.notebook import (
+    COLOURS, check, frames, image_grid, markdown_table, pick, profile, save_results,
+    show, tell, use_style,
+)
+from vaekit.training import default_device, seeded
 
 use_style()
 device = default_device()

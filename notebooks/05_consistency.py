@@ -31,7 +31,7 @@ import importlib.util
 if importlib.util.find_spec("vaekit") is None:  # on Colab
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/vaekit/vaekit")  # noqa: F821
 
-# %%
+# %% tags=["hide-input"]
 import math
 from functools import partial
 
@@ -41,15 +41,20 @@ from matplotlib.patches import Ellipse
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from vaekit import VAE, Consistency, elbo, fit, importance_bound, log_evidence, mlp, posterior_divergence, two_level_mlp
+from vaekit import (
+    VAE, Consistency, elbo, fit, importance_bound, log_evidence, mlp,
+    posterior_divergence, two_level_mlp,
+)
+from vaekit.consistency import (
+    RandomAffine, RandomBrightness, RandomNoise, affine, compose,
+)
 from vaekit.datasets import binarise, load
-from vaekit.exercises import check
-from vaekit.experiments import default_device, pick, save_results, tell
-from vaekit.figures import COLOURS, image_rows, markdown_table, show, use_style
 from vaekit.metrics import mean_and_standard_error, mutual_information
-from vaekit.seeding import seeded
-from vaekit.transforms import RandomAffine, RandomBrightness, RandomNoise, affine, compose
-from vaekit.widgets import frames
+from vaekit.notebook import (
+    COLOURS, check, frames, image_rows, markdown_table, pick, save_results, show,
+    tell, use_style,
+)
+from vaekit.training import default_device, seeded
 
 use_style()
 device = default_device()

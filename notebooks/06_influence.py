@@ -30,7 +30,7 @@ import importlib.util
 if importlib.util.find_spec("vaekit") is None:  # on Colab
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/vaekit/vaekit")  # noqa: F821
 
-# %%
+# %% tags=["hide-input"]
 import copy
 import math
 import tempfile
@@ -43,14 +43,16 @@ from torch.distributions import kl_divergence
 
 from vaekit import VAE, elbo, fit, gaussian, mlp, self_influence, strongest, tracin
 from vaekit.datasets import load
-from vaekit.exercises import check
-from vaekit.experiments import default_device, pick, save_results, tell
-from vaekit.figures import COLOURS, image_grid, markdown_table, show, use_style
-from vaekit.leave_one_out import gaussian_influence, kde_influence, knn_influence, ppca_influence
+from vaekit.influence import (
+    gaussian_influence, kde_influence, knn_influence, mixture_influence,
+    ppca_influence,
+)
 from vaekit.metrics import auroc, mean_and_standard_error
-from vaekit.mixture import mixture_influence
-from vaekit.seeding import seeded
-from vaekit.widgets import frames
+from vaekit.notebook import (
+    COLOURS, check, frames, image_grid, markdown_table, pick, save_results, show,
+    tell, use_style,
+)
+from vaekit.training import default_device, seeded
 
 use_style()
 device = default_device()

@@ -29,7 +29,7 @@ import importlib.util
 if importlib.util.find_spec("vaekit") is None:  # on Colab
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/vaekit/vaekit")  # noqa: F821
 
-# %%
+# %% tags=["hide-input"]
 import itertools
 import math
 import tempfile
@@ -42,16 +42,21 @@ import torch
 from torch import nn
 from torch.distributions import kl_divergence
 
-from vaekit import VAE, Consistency, HamiltonianBound, JacobianL1, decoder_jacobian, elbo, fit, jacobian_l1, likelihood_regret
-from vaekit import local_scores, log_evidence, log_weight, mlp, posterior_divergence, self_influence, tracin
+from vaekit import (
+    VAE, Consistency, HamiltonianBound, JacobianL1, decoder_jacobian, elbo, fit,
+    jacobian_l1, likelihood_regret, local_scores, log_evidence, log_weight, mlp,
+    posterior_divergence, self_influence, tracin,
+)
+from vaekit.consistency import RandomBrightness, compose
 from vaekit.datasets import binarise, load, render_three_dots
-from vaekit.exercises import check
-from vaekit.experiments import default_device, pick, profile, save_results, tell
-from vaekit.figures import COLOURS, image_grid, image_rows, markdown_table, show, use_style
-from vaekit.metrics import active_units, auprc, auroc, mean_and_standard_error, mutual_information
-from vaekit.seeding import seeded
-from vaekit.transforms import RandomBrightness, compose
-from vaekit.widgets import frames
+from vaekit.metrics import (
+    active_units, auprc, auroc, mean_and_standard_error, mutual_information,
+)
+from vaekit.notebook import (
+    COLOURS, check, frames, image_grid, image_rows, markdown_table, pick, profile,
+    save_results, show, tell, use_style,
+)
+from vaekit.training import default_device, seeded
 
 use_style()
 device = default_device()

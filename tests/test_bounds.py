@@ -9,7 +9,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 from tests.helpers import linear_gaussian
 from vaekit import elbo, importance_bound, log_evidence, log_weight
 from vaekit.bounds import log_mean_exp
-from vaekit.seeding import seeded
+from vaekit.training.seeding import seeded
 
 MANY = 20_000
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vaekit import checks
-from vaekit.seeding import seeded
+from vaekit.training.seeding import seeded
 
 GOOD = torch.rand(3, 1, 2, 2)
 

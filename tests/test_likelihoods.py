@@ -9,7 +9,7 @@ from scipy import stats
 
 from vaekit import bernoulli, categorical256, gaussian
 from vaekit.likelihoods import bits_per_dim
-from vaekit.seeding import seeded
+from vaekit.training.seeding import seeded
 
 GREY = torch.arange(256, dtype=torch.float64) / 255
 

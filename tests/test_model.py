@@ -8,7 +8,7 @@ from torch.distributions import MultivariateNormal
 from tests.helpers import linear_gaussian
 from vaekit import VAE, categorical256, gaussian, mlp
 from vaekit.model import DiagonalNormal
-from vaekit.seeding import seeded
+from vaekit.training.seeding import seeded
 
 D = torch.float64
 

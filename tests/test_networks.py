@@ -4,7 +4,7 @@ from torch import nn
 
 from vaekit import VAE, conv, dcgan, elbo, hvae_conv, mlp
 from vaekit.networks import Leading, PixelOutputs, SoftplusScale
-from vaekit.seeding import seeded
+from vaekit.training.seeding import seeded
 
 with seeded(0):
     PAIRS = {

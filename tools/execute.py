@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from tools.notebooks import FOLDER, ROOT, read_script, sources_hash, write
-from vaekit import experiments
+from vaekit.notebook import experiments
 
 
 def execute(script: Path, profile: str) -> NotebookNode:

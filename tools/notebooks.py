@@ -1,8 +1,9 @@
 """The chapters as pairs: `notebooks/NN_name.py`, which people edit, and `notebooks/NN_name.ipynb`, which they open.
 
-Run as a script, it brings every `.ipynb` up to its `.py`. An output is kept where its cell's source has not changed.
+Run as a script, it brings every `.ipynb` up to its `.py`. An output is kept where its cell still does the same.
 """
 
+import ast
 import hashlib
 import json
 from pathlib import Path
@@ -35,13 +36,27 @@ def tags(cell: NotebookNode) -> list[str]:
     return list(cell.metadata.get("tags", []))
 
 
-def sources_hash(notebook: NotebookNode) -> str:
-    """SHA-256 of the code cells' sources, in order: what the stored outputs depend on.
+def code(source: str) -> str:
+    """What a cell's code does, without what cannot change its output: layout, comments, and where names come from."""
+    return _written_out([node for node in ast.parse(source).body if not isinstance(node, ast.Import | ast.ImportFrom)])
 
-    Prose is left out, and so is the set-up cell, in which a fork has its own address.
+
+def _written_out(node: object) -> str:
+    """A syntax tree as text; unlike `ast.dump` the same in every version of Python."""
+    if isinstance(node, ast.AST):
+        fields = (f"{name}={_written_out(value)}" for name, value in ast.iter_fields(node) if value not in (None, []))
+        return f"{type(node).__name__}({','.join(fields)})"
+    return f"[{','.join(map(_written_out, node))}]" if isinstance(node, list) else repr(node)
+
+
+def sources_hash(notebook: NotebookNode) -> str:
+    """SHA-256 of what the code cells do, in order: what the stored outputs depend on.
+
+    Prose and layout are left out, imports too (a name that is missing stops a run, and the tests run every cell), and
+    so is the set-up cell, in which a fork has its own address.
     """
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code" and "setup" not in tags(cell)]
-    return hashlib.sha256(json.dumps(code).encode()).hexdigest()
+    cells = [code(cell.source) for cell in notebook.cells if cell.cell_type == "code" and "setup" not in tags(cell)]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
 def differences(script: Path) -> list[str]:
@@ -64,9 +79,13 @@ def synchronise(script: Path) -> bool:
     if path.is_file():
         old = nbformat.read(path, 4)
         notebook.metadata |= {key: old.metadata[key] for key in ("widgets", "vaekit") if key in old.metadata}
-        executed = {cell.id: cell for cell in old.cells if cell.cell_type == "code"}
+        executed: dict[str, list[NotebookNode]] = {}
+        for cell in old.cells:
+            if cell.cell_type == "code":
+                executed.setdefault(code(cell.source), []).append(cell)
         for cell in notebook.cells:
-            if cell.cell_type == "code" and (before := executed.get(cell.id)) and before.source == cell.source:
+            if cell.cell_type == "code" and (same := executed.get(code(cell.source))):
+                before = same.pop(0)
                 cell.outputs, cell.execution_count = before.outputs, before.execution_count
     return write(notebook, path)
 

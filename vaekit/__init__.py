@@ -4,23 +4,30 @@ One rule: an objective is a callable `(model, x) -> Tensor[B]`, per image, in na
 """
 
 from vaekit.bounds import elbo, importance_bound, log_evidence, log_weight
-from vaekit.consistency import Consistency, posterior_divergence
-from vaekit.disentanglement import FactorVAE, annealed_capacity, beta_tcvae, dip_vae
-from vaekit.dynamics import leapfrog
-from vaekit.ensemble import fit_ensemble
-from vaekit.factor_metrics import binned_mutual_information, factor_entropy, modularity, mutual_information_gap
-from vaekit.flows import PlanarBound
-from vaekit.hamiltonian import HamiltonianBound
-from vaekit.hierarchical import TwoLevelVAE, two_level_mlp
+from vaekit.consistency import Consistency, TwoLevelVAE, posterior_divergence, two_level_mlp
+from vaekit.hamiltonian import HamiltonianBound, PlanarBound, leapfrog
 from vaekit.influence import Strongest, self_influence, strongest, tracin
-from vaekit.jacobian import JacobianL1, decoder_jacobian, jacobian_l1, jacobian_l2
+from vaekit.jacobian import (
+    FactorVAE,
+    JacobianL1,
+    LocalScores,
+    annealed_capacity,
+    beta_tcvae,
+    binned_mutual_information,
+    decoder_jacobian,
+    dip_vae,
+    factor_entropy,
+    jacobian_l1,
+    jacobian_l2,
+    local_scores,
+    modularity,
+    mutual_information_gap,
+)
 from vaekit.likelihoods import bernoulli, categorical256, gaussian
-from vaekit.local_metrics import LocalScores, local_scores
 from vaekit.model import VAE
 from vaekit.networks import conv, dcgan, hvae_conv, mlp
-from vaekit.ood import input_complexity, likelihood_ratio, mutated, negative_log_likelihood
-from vaekit.regret import likelihood_regret
-from vaekit.training import History, fit, linear, load_checkpoint
+from vaekit.regret import input_complexity, likelihood_ratio, likelihood_regret, mutated, negative_log_likelihood
+from vaekit.training import History, fit, fit_ensemble, linear, load_checkpoint
 
 __version__ = "0.1.0"
 

@@ -18,7 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from vaekit.experiments import PROFILES, load_results
+from vaekit.notebook import PROFILES, load_results
 
 FOLDER = Path(__file__).resolve().parents[1] / "results"
 log = logging.getLogger(__name__)

@@ -27,17 +27,17 @@ import importlib.util
 if importlib.util.find_spec("vaekit") is None:  # on Colab
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/vaekit/vaekit")  # noqa: F821
 
-# %%
+# %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import torch
 
 from vaekit import VAE, elbo, fit, mlp
 from vaekit.datasets import load
-from vaekit.exercises import check
-from vaekit.experiments import default_device, pick, save_results, tell
-from vaekit.figures import COLOURS, markdown_table, show, use_style
 from vaekit.metrics import mean_and_standard_error
-from vaekit.seeding import seeded
+from vaekit.notebook import (
+    COLOURS, check, markdown_table, pick, save_results, show, tell, use_style,
+)
+from vaekit.training import default_device, seeded
 
 use_style()
 device = default_device()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vaekit import checks
-from vaekit.checkpoints import load_checkpoint
+from vaekit.training.checkpoints import load_checkpoint
 
 Checkpoint = Path | str | dict[str, Any]
 Objective = Callable[..., Tensor]

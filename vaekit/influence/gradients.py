@@ -10,7 +10,7 @@ from torch.func import functional_call, grad, vmap
 
 from vaekit.influence.factors import Factors, Gradients, bias_gradient, has_factors, pairs_are_cheaper, weight_factors
 from vaekit.influence.scored import Scored, one_by_one
-from vaekit.seeding import seeded
+from vaekit.training.seeding import seeded
 
 PATHS = ("layers", "general", "loop")
 

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from vaekit import checks
-from vaekit.checkpoints import load_checkpoint, save_checkpoint
 from vaekit.influence.asked import Checkpoint, Objective, noise_seeds, parameters_that_count, read_checkpoint
 from vaekit.influence.factors import Gradients, cross, own
 from vaekit.influence.gradients import PerImage
 from vaekit.influence.paths import choose_path
 from vaekit.influence.scored import Scored, directional
-from vaekit.seeding import seeded
+from vaekit.training.checkpoints import load_checkpoint, save_checkpoint
+from vaekit.training.seeding import seeded
 
 BUDGET = 2**26  # numbers that the gradients of one piece may take: 256 MB in single precision
 AT_MOST = 256  # images in a piece, so that it stays in the processor's cache

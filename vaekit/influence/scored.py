@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vmap
 
-from vaekit.seeding import seeded
+from vaekit.training.seeding import seeded
 
 
 class Scored(nn.Module):

@@ -1,6 +1,6 @@
 """Numbers that say how a model does: how well scores tell data sets apart, and how much of its code a model uses.
 
-Scores of disentanglement are in `vaekit.factor_metrics` and `vaekit.local_metrics`.
+Scores of disentanglement are in `vaekit.jacobian.factor_metrics` and `vaekit.jacobian.local_metrics`.
 """
 
 from vaekit.metrics.codes import ActiveUnits, Information, active_units, mutual_information

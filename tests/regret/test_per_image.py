@@ -1,0 +1,46 @@
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, grad, vmap
+
+from vaekit.regret.per_image import PerImage
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3},
+        {"kernel_size": (4, 2), "stride": (2, 1), "padding": (1, 2)},
+        {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 2, "bias": False},
+        {"kernel_size": 3, "groups": 2},
+        {"kernel_size": 3, "padding": "same"},
+        {"kernel_size": 3, "padding": 2, "padding_mode": "reflect"},
+    ],
+)
+def test_values_and_gradients_are_those_of_the_convolution(options):
+    net = nn.Sequential(nn.Conv2d(4, 6, **options), nn.Tanh(), nn.Flatten(), nn.LazyLinear(3)).double()
+    x = torch.randn(5, 4, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    wrapped, expected = PerImage(net)(x), net(x)
+    torch.testing.assert_close(wrapped, expected)
+    for a, b in zip(
+        torch.autograd.grad(wrapped.square().sum(), [*net.parameters()]),
+        torch.autograd.grad(expected.square().sum(), [*net.parameters()]),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_each_image_has_weights_of_its_own():
+    net = nn.Sequential(nn.Conv2d(1, 3, 3, stride=2), nn.ReLU(), nn.Conv2d(3, 2, 2), nn.Flatten()).double()
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 1, 7, 7, dtype=torch.float64, generator=g)
+    weights = {n: p + torch.randn(4, *p.shape, dtype=p.dtype, generator=g) for n, p in net.named_parameters()}
+
+    def value(module, prefix, weights, image):
+        return functional_call(module, {prefix + n: w for n, w in weights.items()}, (image[None],)).square().sum()
+
+    together = vmap(grad(lambda w, image: value(PerImage(net), "net.", w, image)))(weights, x)
+    for i in range(4):
+        alone = grad(lambda w, image: value(net, "", w, image))({n: w[i] for n, w in weights.items()}, x[i])
+        for name, gradient in alone.items():
+            torch.testing.assert_close(together[name][i], gradient)

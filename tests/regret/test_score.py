@@ -1,0 +1,208 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from tests.helpers import linear_gaussian
+from vaekit import VAE, bernoulli, categorical256, conv, dcgan, elbo, importance_bound, mlp
+from vaekit.consistency.two_level import two_level_mlp
+from vaekit.hamiltonian.bound import HamiltonianBound
+from vaekit.regret import score as regret
+from vaekit.regret.score import likelihood_regret
+from vaekit.training.seeding import seeded
+
+
+def digits_like(n, channels=1, size=8, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (n, channels, size, size), generator=g).double() / 255
+
+
+def small_vae(likelihood=bernoulli, outputs=1):
+    with seeded(3):
+        pair = mlp((1, 8, 8), latent_dim=3, hidden=(16,), outputs=outputs, activation=nn.Tanh)
+        return VAE(*pair, latent_dim=3, likelihood=likelihood).double()
+
+
+def exact_regret(truth):
+    """The whole posterior gap of a linear-Gaussian model less that of the best diagonal posterior, in closed form."""
+    with torch.no_grad():
+        q_z = truth.model.posterior(truth.x)
+    scaled = truth.precision.diagonal() * q_z.variance  # Lambda_ii s_i
+    shift = q_z.mean - truth.posterior_mean()
+    return 0.5 * (scaled - 1 - scaled.log()).sum(-1) + 0.5 * (shift @ truth.precision * shift).sum(-1)
+
+
+def wide_of_the_mark():
+    """A model whose encoder is right about nothing: its regrets are a few nats."""
+    truth = linear_gaussian(latent=3, pixels=5, batch=6)
+    with torch.no_grad():
+        truth.model.encoder.matrix.mul_(0.3)
+        truth.model.encoder.log_std.add_(0.7)
+    return truth
+
+
+def test_the_posterior_variant_finds_the_closed_form_of_a_linear_gaussian_model():
+    truth = wide_of_the_mark()
+    exact = exact_regret(truth)
+    assert exact.min() > 1
+    # 5,000 draws: the bound's noise is shared by both terms, but not all of it cancels
+    scores = likelihood_regret(
+        truth.model, truth.x, adapt="posterior", steps=600, lr=0.02, samples=5000, progress=False,
+        objective=lambda model, x, samples: elbo(model, x, samples=64),
+    )  # fmt: skip
+    torch.testing.assert_close(scores, exact, rtol=0.05, atol=0)
+
+
+def test_the_encoder_variant_lies_between_nothing_and_the_closed_form_and_grows_with_the_steps():
+    truth = wide_of_the_mark()
+    options = {"samples": 2000, "lr": 1e-3, "progress": False}
+    few, many = (likelihood_regret(truth.model, truth.x, steps=steps, **options) for steps in (20, 200))
+    assert (few > 0).all()
+    assert (many > few).all()
+    assert (many < exact_regret(truth)).all()
+
+
+@pytest.mark.parametrize("bound", [elbo, importance_bound, HamiltonianBound(3, steps=2).double()])
+@pytest.mark.parametrize("adapt", ["encoder", "posterior"])
+def test_no_steps_no_regret(bound, adapt):
+    scores = likelihood_regret(small_vae(), digits_like(4), bound=bound, adapt=adapt, steps=0, progress=False)
+    assert torch.equal(scores, torch.zeros(4, dtype=torch.float64))
+
+
+def regret_of_a_loop(model, x, bound, steps, lr, samples, seed, objective=None):
+    """As the authors do it: for each image a deep copy of the encoder, and torch's Adam."""
+    objective, scores = objective or bound, []
+    for image in x.split(1):
+        one = copy.deepcopy(model).eval()
+        with seeded(seed), torch.no_grad():
+            before = bound(one, image, samples=samples)
+        optimizer = torch.optim.Adam(one.encoder.parameters(), lr=lr)
+        with seeded(seed + 1):
+            for _ in range(steps):
+                optimizer.zero_grad()
+                (-objective(one, image, samples=1).sum()).backward()
+                optimizer.step()
+        with seeded(seed), torch.no_grad():
+            scores.append(bound(one, image, samples=samples) - before)
+    return torch.cat(scores)
+
+
+@pytest.mark.parametrize(
+    ("bound", "objective"),
+    [(elbo, None), (importance_bound, elbo), (HamiltonianBound(3, steps=2).double(), None)],
+    ids=["elbo", "importance", "hamiltonian"],
+)
+@pytest.mark.parametrize(("likelihood", "outputs"), [(bernoulli, 1), (categorical256, 256)])
+def test_the_encoder_variant_is_a_loop_of_deep_copies(bound, objective, likelihood, outputs):
+    model, x = small_vae(likelihood, outputs), digits_like(5)
+    options = {"steps": 7, "lr": 1e-2, "samples": 4, "seed": 11, "objective": objective}
+    together = likelihood_regret(model, x, bound=bound, progress=False, **options)
+    torch.testing.assert_close(together, regret_of_a_loop(model, x, bound, **options), rtol=1e-6, atol=1e-8)
+
+
+def test_a_model_with_another_kind_of_posterior_works_too():
+    with seeded(0):
+        model = two_level_mlp((1, 8, 8), latent_dims=(4, 2), hidden=16).double()
+    x, options = digits_like(4), {"steps": 7, "lr": 1e-2, "samples": 4}
+    together = likelihood_regret(model, x, progress=False, **options)
+    torch.testing.assert_close(together, regret_of_a_loop(model, x, elbo, seed=0, **options), rtol=1e-6, atol=1e-8)
+    assert (likelihood_regret(model, x, adapt="posterior", progress=False, **options) > 0).all()
+
+
+def test_a_bound_whose_own_parameters_are_trained_keeps_them():
+    bound = HamiltonianBound(3, steps=2).double()
+    before = copy.deepcopy(bound.state_dict())
+    likelihood_regret(small_vae(), digits_like(3), bound=bound, steps=3, progress=False)
+    assert all(torch.equal(before[name], value) for name, value in bound.state_dict().items())
+    assert all(p.grad is None for p in bound.parameters())
+
+
+@pytest.mark.parametrize("adapt", ["encoder", "posterior"])
+def test_an_image_scores_the_same_alone_in_a_batch_and_in_any_chunks(adapt):
+    model, x = small_vae(), digits_like(64)
+    options = {"adapt": adapt, "steps": 15, "samples": 3, "progress": False}
+    batch = likelihood_regret(model, x, **options)
+    torch.testing.assert_close(likelihood_regret(model, x[40:41], **options), batch[40:41], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(likelihood_regret(model, x, chunk=7, **options), batch, rtol=1e-6, atol=1e-9)
+    assert not torch.allclose(likelihood_regret(model, x, seed=1, **options), batch, rtol=1e-3)
+
+
+@pytest.mark.parametrize("adapt", ["encoder", "posterior"])
+def test_batch_normalised_networks_keep_their_statistics_and_the_images_apart(adapt):
+    with seeded(0):
+        model = VAE(*dcgan((1, 32, 32), 4, width=4, outputs=1), latent_dim=4).double()
+        x = digits_like(3, size=32)
+        model.train()
+        for _ in range(3):
+            elbo(model, x)  # statistics that are not the initial ones
+    before = copy.deepcopy(model.state_dict())
+    options = {"adapt": adapt, "steps": 5, "lr": 1e-2, "progress": False}
+    scores = likelihood_regret(model, x, **options)
+    alone = torch.cat([likelihood_regret(model, image, **options) for image in x.split(1)])
+    torch.testing.assert_close(scores, alone, rtol=1e-6, atol=1e-8)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_model_its_mode_its_gradients_and_the_random_state_are_left_alone():
+    model, x = small_vae().train(), digits_like(4)
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    for adapt in ("encoder", "posterior"):
+        likelihood_regret(model, x, adapt=adapt, steps=3, progress=False)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert model.training
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_importance_weighted_regret_fades_as_samples_grow():
+    truth = wide_of_the_mark()
+    few, some, many = (
+        likelihood_regret(
+            truth.model, truth.x, bound=importance_bound, objective=elbo, adapt="posterior", steps=200, samples=samples,
+            progress=False,
+        ).mean()
+        for samples in (1, 30, 3000)
+    )  # fmt: skip
+    assert few > 2 * some > 4 * many
+    assert many.abs() < 0.2  # both bounds are near log p(x) by then
+
+
+def test_memory_sets_how_many_images_are_taken_at_once(monkeypatch):
+    with seeded(0):
+        model = VAE(*conv((1, 32, 32), 4), latent_dim=4)
+    x = digits_like(6, size=32).float()
+    options = {"steps": 2, "samples": 3, "progress": False}
+    at_once = regret._Evaluation(model, elbo, 1, "encoder").images_at_once(x[:1])
+    encoder_bytes = 4 * sum(p.numel() for p in model.encoder.parameters())
+    assert 1 < at_once < regret.CPU_MEMORY / (4 * encoder_bytes)
+    whole = likelihood_regret(model, x, **options)
+    monkeypatch.setattr(regret, "CPU_MEMORY", 13 * encoder_bytes)
+    assert regret._Evaluation(model, elbo, 1, "encoder").images_at_once(x[:1]) in (1, 2)
+    torch.testing.assert_close(likelihood_regret(model, x, **options), whole, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": torch.full((2, 1, 8, 8), torch.nan).double()}, "x: found NaN"),
+        ({"x": torch.rand(2, 1, 8, 9).double()}, r"x: expected images of shape \(1, 8, 8\), got"),
+        ({"x": 2 + torch.rand(2, 1, 8, 8).double()}, r"x: expected pixels in \[0, 1\]"),
+        ({"x": torch.rand(2, 1, 8, 8)}, "x: expected dtype torch.float64"),
+        ({"x": torch.rand(0, 1, 8, 8).double()}, "x: expected a non-empty batch"),
+        ({"adapt": "decoder"}, "adapt: expected 'encoder' or 'posterior', got 'decoder'"),
+        ({"steps": -1}, "steps: expected at least 0, got -1"),
+        ({"samples": 0}, "samples: expected at least 1, got 0"),
+        ({"chunk": 0}, "chunk: expected at least 1, got 0"),
+        ({"lr": -1.0}, "lr: expected a positive finite number, got -1.0"),
+    ],
+)
+def test_bad_input_is_refused(change, message):
+    options = {"x": digits_like(2), "progress": False} | change
+    with pytest.raises(ValueError, match=message):
+        likelihood_regret(small_vae(), **options)
+
+
+def test_a_bound_that_runs_away_is_reported_with_its_images():
+    with pytest.raises(FloatingPointError, match=r"images \[0, 1\]; try a smaller lr \(now 1000.0\)"):
+        likelihood_regret(small_vae(), digits_like(2), adapt="posterior", lr=1e3, steps=20, progress=False)

@@ -1,0 +1,116 @@
+r"""How well latents and factors of variation match, one to one: a table of mutual informations, and two scores of it.
+
+The table holds $I_{ij} = I(c_i; v_j)$ between each latent's code, cut into a few bins, and each factor, in nats. The
+scores read it in its two directions: is each factor in one latent (the gap), is each latent about one factor (the
+modularity)? `vaekit.jacobian.local_metrics` fills the table from neighbourhoods of the data.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from vaekit import checks
+
+
+def binned_mutual_information(codes: Tensor, factors: Tensor, *, bins: int = 5) -> Tensor:
+    r"""$I(c_i; v_j)$ of the empirical joint distribution, each latent cut into bins of equal width.
+
+    $$I_{ij} = \sum_{a, b} \hat p_{ij}(a, b) \log \frac{\hat p_{ij}(a, b)}{\hat p_i(a)\, \hat p_j(b)}.$$
+
+    The estimate is too high by about (bins - 1)(values - 1) / 2N nats.
+
+    Args:
+        codes: `[..., N, D]`.
+        factors: `[N, F]`, whole numbers from 0.
+        bins: Between the least and the largest code of each latent, at least 2.
+
+    Returns:
+        `[..., D, F]`, in nats, at least 0.
+
+    Raises:
+        ValueError: Shapes that do not fit, codes that are not finite, or `bins` below 2.
+    """
+    checks.at_least(bins, 2, "bins")
+    if codes.ndim < 2 or factors.ndim != 2 or codes.shape[-2] != len(factors) or codes.numel() == 0:
+        raise ValueError(
+            f"codes, factors: expected [..., N, D] and [N, F], got {tuple(codes.shape)} and {tuple(factors.shape)}"
+        )
+    if not checks.is_true(codes.isfinite().all()):
+        raise ValueError("codes: found NaN or infinite values; every code must be finite")
+    low, high = codes.amin(-2, keepdim=True), codes.amax(-2, keepdim=True)
+    width = (high - low).clamp_min(torch.finfo(codes.dtype).tiny)
+    cells = ((codes - low) / width * bins).long().clamp_max(bins - 1)  # [..., N, D]
+    values = int(factors.max()) + 1
+    code_is = one_hot(cells, bins).to(codes.dtype).flatten(-2)  # [..., N, D * bins]
+    factor_is = one_hot(factors.long(), values).to(codes.dtype).flatten(-2)  # [N, F * values]
+    joint = code_is.transpose(-1, -2) @ factor_is / len(factors)  # [..., D * bins, F * values]
+    joint = joint.unflatten(-1, (-1, values)).unflatten(-3, (-1, bins)).transpose(-2, -3)  # [..., D, F, bins, values]
+    apart = joint.sum(-1, keepdim=True) * joint.sum(-2, keepdim=True)
+    return torch.where(joint > 0, joint * (joint / apart).log(), 0).sum((-1, -2)).clamp_min(0)
+
+
+def factor_entropy(factors: Tensor) -> Tensor:
+    """Entropy in nats of the empirical distribution of each factor; whole numbers from 0, `[N, F]`, to `[F]`."""
+    p = one_hot(factors.long()).double().mean(0)  # [F, values]
+    return -torch.special.xlogy(p, p).sum(-1)
+
+
+def mutual_information_gap(information: Tensor, entropy: Tensor) -> Tensor:
+    r"""$\mathrm{MIG} = \tfrac1F \sum_j \big(I_{(1)j} - I_{(2)j}\big) / H(v_j)$: is each factor in one latent alone?
+
+    Args:
+        information: $I_{ij}$ `[..., D, F]` in nats, D at least 2.
+        entropy: $H(v_j)$ `[F]` in nats, above 0.
+
+    Returns:
+        `[...]`, from 0 to 1; with few bins even a perfect code stays below 1.
+
+    Raises:
+        ValueError: A factor with entropy 0, which never varies, or fewer than 2 latents.
+
+    References:
+        Chen et al., "Isolating Sources of Disentanglement in VAEs", NeurIPS 2018, eq. 6, https://arxiv.org/abs/1802.04942.
+
+    Example:
+        >>> mutual_information_gap(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([2.0, 2.0]))
+        tensor(0.7500)
+    """
+    if information.shape[-2] < 2:
+        raise ValueError(f"information: expected at least 2 latents, got shape {tuple(information.shape)}")
+    if not bool((entropy > 0).all()):
+        raise ValueError("entropy: expected every factor to vary, got one with entropy 0; leave it out")
+    first, second = information.topk(2, dim=-2).values.unbind(-2)  # [..., F]
+    return ((first - second) / entropy).mean(-1)
+
+
+def modularity(information: Tensor) -> Tensor:
+    r"""Is each latent about one factor alone? The mean over latents i of
+
+    $$1 - \frac{\sum_j I_{ij}^2 - \max_j I_{ij}^2}{(F - 1) \max_j I_{ij}^2},$$
+
+    which is 1 for a latent that informs of one factor and 0 for one that informs of all equally (or of none).
+
+    Args:
+        information: $I_{ij}$ `[..., D, F]` in nats, F at least 2.
+
+    Returns:
+        `[...]`, from 0 to 1.
+
+    Raises:
+        ValueError: Fewer than 2 factors.
+
+    References:
+        Ridgeway & Mozer, "Learning Deep Disentangled Embeddings with the F-Statistic Loss", NeurIPS 2018,
+        https://arxiv.org/abs/1802.05312.
+
+    Example:
+        >>> modularity(torch.tensor([[2.0, 0.0], [1.0, 1.0]]))
+        tensor(0.5000)
+    """
+    count = information.shape[-1]
+    if count < 2:
+        raise ValueError(f"information: expected at least 2 factors, got shape {tuple(information.shape)}")
+    squares = information.square()
+    largest = squares.amax(-1)
+    others = (squares.sum(-1) - largest) / ((count - 1) * largest)
+    return torch.where(largest > 0, 1 - others, 0).mean(-1)

@@ -1,0 +1,32 @@
+r"""What the chapters' notebooks use, and nothing else does.
+
+Read first: `experiments` (profiles, results with where they are from). `exercises` checks an answer and `diagnosis`
+says what is wrong with it; `figures` and `widgets` draw.
+"""
+
+from vaekit.notebook.exercises import Verdict, check, check_value
+from vaekit.notebook.experiments import PROFILES, load_results, pick, profile, save_results, tell
+from vaekit.notebook.figures import COLOURS, image_grid, image_rows, markdown_table, show, tile, to_png, use_style
+from vaekit.notebook.widgets import frames, frames2
+
+__all__ = [
+    "COLOURS",
+    "PROFILES",
+    "Verdict",
+    "check",
+    "check_value",
+    "frames",
+    "frames2",
+    "image_grid",
+    "image_rows",
+    "load_results",
+    "markdown_table",
+    "pick",
+    "profile",
+    "save_results",
+    "show",
+    "tell",
+    "tile",
+    "to_png",
+    "use_style",
+]
