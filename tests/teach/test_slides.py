@@ -4,8 +4,8 @@ import re
 
 import nbformat
 import pytest
-from tests.test_book import browser  # noqa: F401 a fixture
 
+from tests.book.test_book import browser  # noqa: F401 a fixture
 from tools import assets, slides
 from tools.notebooks import FOLDER
 

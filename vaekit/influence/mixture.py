@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import torch
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
@@ -61,6 +60,8 @@ def mixture_influence(
     checks.positive(ridge, "ridge")
     checks.positive(tolerance, "tolerance")
     checks.at_least(steps, 1, "steps")
+    from sklearn.mixture import GaussianMixture  # slow to import, and needed here alone
+
     start = GaussianMixture(components, reg_covar=ridge, random_state=seed, n_init=5, tol=1e-4, max_iter=1000)
     start.fit(train.cpu().double().numpy())
     found = (torch.as_tensor(value).to(train) for value in (start.weights_, start.means_, start.covariances_))
