@@ -205,7 +205,9 @@ tell(f"Rank correlation between the two over all real images: **{torch.corrcoef(
 #
 # where $\phi_x$ are the re-fitted weights. Three consequences:
 #
-# 1. **The likelihood is gone.** What fooled us in section 2 is in neither term.
+# 1. **The likelihood is gone, but not all that fooled us.** $\log p_\theta(x)$ has cancelled exactly. What remains are two divergences from the posterior
+#    $p_\theta(z \mid x)$, and how far a given mistake of the encoder counts in them depends on how *sharp* that posterior is: an image with much to explain pins $z$ down, and the same step away from its mean then
+#    costs more nats. So the regret still tends to be larger for busy images than for simple ones; keep this in mind for the rows of section 6 in which it does worst.
 # 2. **The regret is the amortisation gap** that we measured in the first chapter, image by image. The encoder was trained to
 #    be right about its world; elsewhere it extrapolates, and the gap opens. The regret is an alarm raised by the *encoder's* ignorance.
 # 3. $0 \le \mathrm{LR}(x) \le \log p_\theta(x) - \mathcal L(x; \theta, \phi)$: it can never exceed the whole posterior gap.
@@ -218,7 +220,7 @@ tell(f"Rank correlation between the two over all real images: **{torch.corrcoef(
 # of the score. We shall use two variants:
 #
 # - `adapt="encoder"`, the paper's: a copy of the whole encoder for each image;
-# - `adapt="posterior"`, not in the paper: $\mu$ and $\log\sigma$ themselves. The encoder runs once, so it is much cheaper.
+# - `adapt="posterior"`, which the authors' published code does not have: $\mu$ and $\log\sigma$ themselves. The encoder runs once, so it is much cheaper.
 #
 # ## 4. The method, in code
 #
@@ -334,7 +336,7 @@ tell(f"After {counts[-1]:,} steps the posterior variant is within {(climb['poste
 # - the **NLL**;
 # - the **likelihood ratio** to a background model ([Ren et al., 2019](https://arxiv.org/abs/1906.02845)): a second VAE learns from images
 #   in which each pixel was replaced, with probability 0.2, by a random grey level. What it knows is "background", and is subtracted: $\log p_{\text{background}}(x) - \log p_\theta(x)$;
-# - **input complexity** ([Serrà et al., 2020](https://arxiv.org/abs/1909.11480)): $-\log p_\theta(x) - L(x)$ with $L(x)$ the length of the PNG or JPEG 2000 file, the idea of section 2 made into a score. Both terms in nats.
+# - **input complexity** ([Serrà et al., 2020](https://arxiv.org/abs/1909.11480)): $-\log p_\theta(x) - L(x)$ with $L(x)$ the length of the PNG or JPEG 2000 file, the idea of section 2 made into a score. Both terms in nats. *Read these two columns with care:* the difference has a meaning where both terms are code lengths of the same thing, the 256 grey levels. Under our Bernoulli decoder the first term is a cross-entropy and no code length, several times smaller than the second; so these two columns rank the images almost by the size of their files alone, the smallest first. They say what a file's size can do, not what the score of Serrà et al. can.
 #
 # Each is one call in the library (`negative_log_likelihood`, `likelihood_ratio`, `input_complexity`, `likelihood_regret`); below they share the NLL, to compute it only once.
 

@@ -422,7 +422,7 @@ tell(
 
 # %% [markdown]
 # Read the middle panel against the loophole of section 3. If the code became less sensitive to the angle *and to nothing else*, the chains would shrink and the widths would stay. To the extent that the widths
-# grow instead, the tax is paid by vagueness, and the code loses picture and angle alike. In the stored run that is what happens: the widths treble while the means hardly draw together, and what the code tells of picture and copy falls for both, for the copy faster.
+# grow instead, the tax is paid by vagueness, and the code loses picture and angle alike. In the stored run that is what happens: the widths treble while the means hardly draw together, and what the code tells falls for both: in nats more for the picture, as a share of what was there more for the copy.
 #
 # ## 6. The experiment, with its controls
 #

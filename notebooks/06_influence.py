@@ -615,7 +615,7 @@ for name in runs:
     )
 
 # %% [markdown]
-# Costly and atypical images influence themselves most; the length of the code says little.
+# Costly and atypical images influence themselves most. The length of the code says something too, and not the same on every set: compare its row with that of the loss.
 #
 # ### Cleaning: do the strangers give themselves away?
 #

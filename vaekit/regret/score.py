@@ -73,7 +73,7 @@ def likelihood_regret(
 
     References:
         Xiao, Yan & Amit, "Likelihood Regret", NeurIPS 2020, https://arxiv.org/abs/2003.02977. Their code climbs `elbo`
-        and scores with `importance_bound` of 1000 samples. `"posterior"` is not in the paper.
+        and scores with `importance_bound` of 1000 samples; it has no `"posterior"`.
 
     Example:
         >>> from vaekit import VAE, likelihood_regret, mlp
