@@ -65,9 +65,12 @@ noise = torch.rand(10, 1, 8, 8, generator=torch.Generator().manual_seed(0)).roun
 fig = image_rows({"coin tosses": noise, "digits": digits.images[:10]})
 show(
     fig,
-    caption="Ten images whose pixels are independent coin tosses, above ten handwritten digits of the same size (8 × 8). "
-    "Almost every image looks like the upper row; the ones we care about are rare and resemble each other.",
-    alt="Two rows of small images: random black and white pixels above, legible handwritten digits below.",
+    caption="Ten images whose pixels are independent coin tosses, above ten "
+    "handwritten digits of the same size (8 × 8). Almost every image "
+    "looks like the upper row; the ones we care about are rare and "
+    "resemble each other.",
+    alt="Two rows of small images: random black and white pixels above, legible "
+    "handwritten digits below.",
 )
 
 # %% [markdown]
@@ -100,13 +103,19 @@ show(
 
 
 # %%
-def linear_model(pixels: int, latent_dim: int, scale: float, seed: int = 0) -> tuple[VAE, torch.Tensor]:
+def linear_model(
+    pixels: int, latent_dim: int, scale: float, seed: int = 0
+) -> tuple[VAE, torch.Tensor]:
     """A VAE whose encoder and decoder are one linear layer each, and eight images [8, 1, 1, pixels] drawn from it."""
     with seeded(seed):
         encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 2 * latent_dim))
-        decoder = nn.Sequential(nn.Linear(latent_dim, pixels), nn.Unflatten(-1, (1, 1, pixels)))
+        decoder = nn.Sequential(
+            nn.Linear(latent_dim, pixels), nn.Unflatten(-1, (1, 1, pixels))
+        )
         nn.init.normal_(decoder[0].weight)
-        model = VAE(encoder, decoder, latent_dim=latent_dim, likelihood=gaussian(scale)).double()
+        model = VAE(
+            encoder, decoder, latent_dim=latent_dim, likelihood=gaussian(scale)
+        ).double()
         return model, model.likelihood(model.prior.rsample((8,))).sample().detach()
 
 
@@ -131,18 +140,26 @@ for latent_dim, colour in zip((1, 3, 10, 30), COLOURS, strict=False):
     model, x = linear_model(40, latent_dim, scale=0.5)
     truth = exact_log_evidence(model, x, scale=0.5)
     with seeded(1):
-        errors = [(naive_log_evidence(model, x, s) - truth).mean().item() for s in sizes]
+        errors = [
+            (naive_log_evidence(model, x, s) - truth).mean().item() for s in sizes
+        ]
     ax.plot(sizes, errors, "o-", color=colour, label=f"D = {latent_dim}")
 ax.axhline(0, color="black", lw=1)
-ax.set(xscale="log", xlabel="draws from the prior, S", ylabel="estimate − exact log p(x), nats")
+ax.set(
+    xscale="log",
+    xlabel="draws from the prior, S",
+    ylabel="estimate − exact log p(x), nats",
+)
 ax.set_yscale("symlog", linthresh=1)
 ax.legend()
 show(
     fig,
-    caption="Error of the naive estimate of log p(x), averaged over eight images from a linear model with D latent "
-    "variables. With D = 1 a thousand draws do. With D = 10 even ten thousand are wrong by a hundred nats, with D = 30 by a thousand, always downwards.",
-    alt="Line chart: the error of the naive estimate approaches zero for one latent variable but stays about a "
-    "thousand nats below zero for thirty.",
+    caption="Error of the naive estimate of log p(x), averaged over eight images "
+    "from a linear model with D latent variables. With D = 1 a thousand "
+    "draws do. With D = 10 even ten thousand are wrong by a hundred nats, "
+    "with D = 30 by a thousand, always downwards.",
+    alt="Line chart: the error of the naive estimate approaches zero for one "
+    "latent variable but stays about a thousand nats below zero for thirty.",
 )
 
 # %% [markdown]
@@ -211,44 +228,69 @@ show(
 def gradient_draws(latent_dim: int, draws: int = 20_000) -> dict[str, torch.Tensor]:
     """Draws of both estimators of the gradient with respect to mu, [draws, D], and the exact gradient, [D]."""
     model, x = linear_model(40, latent_dim, scale=0.5)
-    x, mu, sigma = x[:1], torch.zeros(latent_dim, dtype=torch.float64, requires_grad=True), 0.1
+    x, mu, sigma = (
+        x[:1],
+        torch.zeros(latent_dim, dtype=torch.float64, requires_grad=True),
+        0.1,
+    )
     exact = torch.autograd.grad(model.log_joint(x, mu[None]).sum(), mu)[0]
     with seeded(2):
-        z = (mu + sigma * torch.randn(draws, latent_dim, dtype=torch.float64)).detach().requires_grad_()
+        z = (
+            (mu + sigma * torch.randn(draws, latent_dim, dtype=torch.float64))
+            .detach()
+            .requires_grad_()
+        )
     log_p = model.log_joint(x.expand(draws, -1, -1, -1), z)  # [draws]
     reparameterised = torch.autograd.grad(log_p.sum(), z)[0]
     f = log_p.detach() - Normal(mu, sigma).log_prob(z).sum(-1).detach()
     score = f[:, None] * (z - mu).detach() / sigma**2
-    return {"score function": score, "reparameterisation": reparameterised, "exact": exact}
+    return {
+        "score function": score,
+        "reparameterisation": reparameterised,
+        "exact": exact,
+    }
 
 
 dims = (1, 2, 5, 10, 20)
 spread: dict[str, list[float]] = {"score function": [], "reparameterisation": []}
-standard_errors_off = []  # how far each mean is from the exact gradient, in its own standard errors
+# how far each mean is from the exact gradient, in its own standard errors
+standard_errors_off = []
 for latent_dim in dims:
     found = gradient_draws(latent_dim)
     for name, values in spread.items():
         values.append(found[name].std(0).mean().item())
-        error = (found[name].mean(0) - found["exact"]) / (found[name].std(0) / len(found[name]) ** 0.5)
+        error = (found[name].mean(0) - found["exact"]) / (
+            found[name].std(0) / len(found[name]) ** 0.5
+        )
         standard_errors_off.append(error.abs().max().item())
 
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6, 3.2))
 for (name, values), marker in zip(spread.items(), "os", strict=True):
     ax.plot(dims, values, f"{marker}-", label=name)
-ax.set(xlabel="latent variables, D", ylabel="standard deviation of one draw", yscale="log", xticks=dims)
+ax.set(
+    xlabel="latent variables, D",
+    ylabel="standard deviation of one draw",
+    yscale="log",
+    xticks=dims,
+)
 ax.legend()
 show(
     fig,
-    caption="Standard deviation of a single-draw gradient estimate (mean over coordinates of μ) in the linear model, 20,000 draws. "
-    "The score-function estimate is noisier by more than a factor of ten with a single latent variable, and by hundreds with ten or more.",
-    alt="Two curves against the number of latent variables on a logarithmic axis; the score-function curve lies far above.",
+    caption="Standard deviation of a single-draw gradient estimate (mean over "
+    "coordinates of μ) in the linear model, 20,000 draws. The "
+    "score-function estimate is noisier by more than a factor of ten with "
+    "a single latent variable, and by hundreds with ten or more.",
+    alt="Two curves against the number of latent variables on a logarithmic axis; "
+    "the score-function curve lies far above.",
 )
 ratio = spread["score function"][-1] / spread["reparameterisation"][-1]
 tell(
-    f"At D = {dims[-1]} the score-function estimate is **{ratio:.0f} times** noisier, so it would need about "
-    f"{ratio**2:,.0f} times as many draws for the same precision. Both are unbiased: over all the runs above no mean strayed "
-    f"further than {max(standard_errors_off):.1f} of its standard errors from the exact gradient."
+    f"At D = {dims[-1]} the score-function estimate is **{ratio:.0f} times** "
+    f"noisier, so it would need about {ratio**2:,.0f} times as many draws for the "
+    "same precision. Both are unbiased: over all the runs above no mean strayed "
+    f"further than {max(standard_errors_off):.1f} of its standard errors from the "
+    "exact gradient."
 )
 
 # %% [markdown]
@@ -286,7 +328,10 @@ with seeded(0):
     mine = my_elbo(model, x)
 with seeded(0):
     theirs = elbo(model, x)
-tell(f"Largest difference between the two: {(mine - theirs).abs().max().item():.1e} nats.")
+tell(
+    "Largest difference between the two: "
+    f"{(mine - theirs).abs().max().item():.1e} nats."
+)
 
 # %% [markdown]
 # An **objective** in this book is always such a function: a model and a batch of images in, one number per image out, in nats, to be
@@ -308,14 +353,30 @@ latent_dim, data = 4, load("digits").images.double()  # [1500, 1, 8, 8]
 pixels = data.flatten(1)
 eigenvalues, eigenvectors = torch.linalg.eigh(torch.cov(pixels.T, correction=0))
 scale = eigenvalues[:-latent_dim].mean().sqrt().item()
-W = eigenvectors[:, -latent_dim:] * (eigenvalues[-latent_dim:] - scale**2).sqrt()  # [P, D]
-best = MultivariateNormal(pixels.mean(0), W @ W.T + scale**2 * torch.eye(64)).log_prob(pixels).mean().item()
+# [P, D]
+W = eigenvectors[:, -latent_dim:] * (eigenvalues[-latent_dim:] - scale**2).sqrt()
+best = (
+    MultivariateNormal(pixels.mean(0), W @ W.T + scale**2 * torch.eye(64))
+    .log_prob(pixels)
+    .mean()
+    .item()
+)
 
 with seeded(0):
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 2 * latent_dim))
     decoder = nn.Sequential(nn.Linear(latent_dim, 64), nn.Unflatten(-1, (1, 8, 8)))
-    linear_vae = VAE(encoder, decoder, latent_dim=latent_dim, likelihood=gaussian(scale)).double()
-history = fit(linear_vae, elbo, data, epochs=pick(smoke=40, cpu=1000, gpu=1000, paper=1000), lr=5e-3, progress=False, device="cpu")
+    linear_vae = VAE(
+        encoder, decoder, latent_dim=latent_dim, likelihood=gaussian(scale)
+    ).double()
+history = fit(
+    linear_vae,
+    elbo,
+    data,
+    epochs=pick(smoke=40, cpu=1000, gpu=1000, paper=1000),
+    lr=5e-3,
+    progress=False,
+    device="cpu",
+)
 learnt = exact_log_evidence(linear_vae, data, scale).mean().item()
 with seeded(0):
     bound = elbo(linear_vae, data, samples=50).mean().item()
@@ -323,22 +384,41 @@ with seeded(0):
 # %% tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=(1.3, 1))
 left.plot(history.train, label="ELBO of the linear VAE")
-left.axhline(best, color="black", ls="--", lw=1, label="maximum of the evidence (closed form)")
+left.axhline(
+    best,
+    color="black",
+    ls="--",
+    lw=1,
+    label="maximum of the evidence (closed form)",
+)
 left.set(xlabel="epoch", ylabel="nats per image", ylim=(best - 30, best + 3))
 left.legend(loc="lower right")
 learnt_columns = linear_vae.decoder[0].weight.detach().T  # [D, P]
 order = learnt_columns.norm(dim=1).argsort(descending=True)
-overlap = (nn.functional.normalize(learnt_columns[order], dim=1) @ eigenvectors[:, -latent_dim:].flip(1)).abs()
+overlap = (
+    nn.functional.normalize(learnt_columns[order], dim=1)
+    @ eigenvectors[:, -latent_dim:].flip(1)
+).abs()
 image = right.imshow(overlap, vmin=0, vmax=1, cmap="viridis")
-right.set(xlabel="principal component", ylabel="decoder column", xticks=range(latent_dim), yticks=range(latent_dim))
+right.set(
+    xlabel="principal component",
+    ylabel="decoder column",
+    xticks=range(latent_dim),
+    yticks=range(latent_dim),
+)
 right.set_title("|cosine| between the two")
 right.grid(False)
 fig.colorbar(image, ax=right)
 show(
     fig,
-    caption="Left: the ELBO of a linear VAE on 8 × 8 digits climbs to the closed-form maximum of the evidence. Right: its decoder's columns against the principal "
-    "components (absolute cosine; both sorted by size). A bright diagonal cell is a latent variable that has found its own component; two cells of middling brightness in a row are two components that are still mixed.",
-    alt="Left, a rising curve that reaches a dashed line. Right, a four by four grid of cosines, brightest along the diagonal.",
+    caption="Left: the ELBO of a linear VAE on 8 × 8 digits climbs to the "
+    "closed-form maximum of the evidence. Right: its decoder's columns "
+    "against the principal components (absolute cosine; both sorted by "
+    "size). A bright diagonal cell is a latent variable that has found "
+    "its own component; two cells of middling brightness in a row are two "
+    "components that are still mixed.",
+    alt="Left, a rising curve that reaches a dashed line. Right, a four by four "
+    "grid of cosines, brightest along the diagonal.",
 )
 tell(
     "Per image, in nats:\n\n"
@@ -374,19 +454,26 @@ tell(
 model, x = linear_model(12, 3, scale=0.7, seed=3)
 W = model.decoder[0].weight.detach()
 precision = torch.eye(3) + W.T @ W / 0.7**2  # of the exact posterior
-with torch.no_grad():  # the exact posterior mean, plus 0.2, with standard deviations 1.6 times too wide
+# the exact posterior mean, plus 0.2, with standard deviations 1.6 times too wide
+with torch.no_grad():
     model.encoder[1].weight[:3] = torch.linalg.solve(precision, W.T / 0.7**2)
-    model.encoder[1].bias[:3] = -model.encoder[1].weight[:3] @ model.decoder[0].bias + 0.2
+    model.encoder[1].bias[:3] = (
+        -model.encoder[1].weight[:3] @ model.decoder[0].bias + 0.2
+    )
     model.encoder[1].weight[3:] = 0
     model.encoder[1].bias[3:] = (1.6 * precision.diagonal() ** -0.5).log()
 truth = exact_log_evidence(model, x, scale=0.7).mean().item()
 counts = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
 with seeded(0), torch.no_grad():
-    staircase = [importance_bound(model, x.repeat(200, 1, 1, 1), samples=s).mean().item() for s in counts]
+    staircase = [
+        importance_bound(model, x.repeat(200, 1, 1, 1), samples=s).mean().item()
+        for s in counts
+    ]
     direct = elbo(model, x, samples=2000).mean().item()
     weights = log_weight(model, x, samples=100_000)  # [S, B]
     estimate = log_evidence(model, x, samples=100_000).mean().item()
-w_ratio = (weights - exact_log_evidence(model, x, scale=0.7)).exp().mean(0)  # should be 1 for each image
+# should be 1 for each image
+w_ratio = (weights - exact_log_evidence(model, x, scale=0.7)).exp().mean(0)
 
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6, 3.2))
@@ -397,12 +484,16 @@ ax.set(xscale="log", xlabel="samples, S", ylabel="nats per image")
 ax.legend()
 show(
     fig,
-    caption="The importance-weighted bound climbs from the ELBO (S = 1) to the exact evidence of the linear model; mean over eight images and 200 repetitions.",
-    alt="A curve that rises from the horizontal line of the ELBO to the dashed line of the exact log evidence.",
+    caption="The importance-weighted bound climbs from the ELBO (S = 1) to the "
+    "exact evidence of the linear model; mean over eight images and 200 "
+    "repetitions.",
+    alt="A curve that rises from the horizontal line of the ELBO to the dashed "
+    "line of the exact log evidence.",
 )
 tell(
-    f"With 100,000 samples `log_evidence` gives {estimate:.3f} nats; the exact value is {truth:.3f}. The mean weight is "
-    f"{w_ratio.mean().item():.3f} times p(x), so the weights are unbiased, as they should be."
+    f"With 100,000 samples `log_evidence` gives {estimate:.3f} nats; the exact "
+    f"value is {truth:.3f}. The mean weight is {w_ratio.mean().item():.3f} times "
+    "p(x), so the weights are unbiased, as they should be."
 )
 
 # %% [markdown]
@@ -414,21 +505,64 @@ tell(
 # Now the real thing. The pixels of MNIST are grey levels; following a long custom we read each as the probability of a black-and-white pixel and draw the image anew in each epoch
 # (**dynamic binarisation**), so that a Bernoulli likelihood is right. Encoder and decoder are perceptrons with one hidden layer.
 
-# %%
+# %% tags=["hide-input"]
 settings = pick(
-    smoke=dict(data="digits", hidden=(32,), latent=4, epochs=4, seeds=2, train=1200, test=100, samples=50),
-    cpu=dict(data="mnist", hidden=(400,), latent=20, epochs=20, seeds=3, train=50_000, test=1000, samples=1000),
-    gpu=dict(data="mnist", hidden=(400,), latent=20, epochs=100, seeds=5, train=50_000, test=10_000, samples=1000),
-    paper=dict(data="mnist", hidden=(400,), latent=20, epochs=500, seeds=5, train=50_000, test=10_000, samples=5000),
+    smoke=dict(
+        data="digits",
+        hidden=(32,),
+        latent=4,
+        epochs=4,
+        seeds=2,
+        train=1200,
+        test=100,
+        samples=50,
+    ),
+    cpu=dict(
+        data="mnist",
+        hidden=(400,),
+        latent=20,
+        epochs=20,
+        seeds=3,
+        train=50_000,
+        test=1000,
+        samples=1000,
+    ),
+    gpu=dict(
+        data="mnist",
+        hidden=(400,),
+        latent=20,
+        epochs=100,
+        seeds=5,
+        train=50_000,
+        test=10_000,
+        samples=1000,
+    ),
+    paper=dict(
+        data="mnist",
+        hidden=(400,),
+        latent=20,
+        epochs=500,
+        seeds=5,
+        train=50_000,
+        test=10_000,
+        samples=5000,
+    ),
 )
 data = load(settings["data"])
 shape = tuple(data.images.shape[1:])
-train, validation = data.images[: settings["train"]], data.images[settings["train"] :]
+train, validation = (
+    data.images[: settings["train"]],
+    data.images[settings["train"] :],
+)
 test = load(settings["data"], "test")
-test_images = binarise(test.images[: settings["test"]], torch.Generator().manual_seed(0)).to(device)
+test_images = binarise(
+    test.images[: settings["test"]], torch.Generator().manual_seed(0)
+).to(device)
 
 
-def new_vae(latent_dim: int, seed: int, hidden: tuple[int, ...] = settings["hidden"]) -> VAE:
+def new_vae(
+    latent_dim: int, seed: int, hidden: tuple[int, ...] = settings["hidden"]
+) -> VAE:
     with seeded(seed):
         return VAE(*mlp(shape, latent_dim, hidden=hidden), latent_dim=latent_dim)
 
@@ -438,22 +572,49 @@ vaes, histories = [], []
 for seed in range(settings["seeds"]):
     vaes.append(new_vae(settings["latent"], seed))
     histories.append(
-        fit(vaes[-1], elbo, train, validation=validation, binarise=True, epochs=settings["epochs"], seed=seed, progress=False)
+        fit(
+            vaes[-1],
+            elbo,
+            train,
+            validation=validation,
+            binarise=True,
+            epochs=settings["epochs"],
+            seed=seed,
+            progress=False,
+        )
     )
 vae = vaes[0]
 
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6, 3))
 for seed, history in enumerate(histories):
-    ax.plot(history.train, color=COLOURS[0], alpha=0.8, label="training images" if seed == 0 else None)
-    ax.plot(history.validation, color=COLOURS[1], alpha=0.8, ls="--", label="validation images" if seed == 0 else None)
+    ax.plot(
+        history.train,
+        color=COLOURS[0],
+        alpha=0.8,
+        label="training images" if seed == 0 else None,
+    )
+    ax.plot(
+        history.validation,
+        color=COLOURS[1],
+        alpha=0.8,
+        ls="--",
+        label="validation images" if seed == 0 else None,
+    )
 best_epoch = max(history.validation[-1] for history in histories)
-ax.set(xlabel="epoch", ylabel="ELBO, nats per image", ylim=(best_epoch * 1.25, best_epoch * 0.97))
+ax.set(
+    xlabel="epoch",
+    ylabel="ELBO, nats per image",
+    ylim=(best_epoch * 1.25, best_epoch * 0.97),
+)
 ax.legend()
 show(
     fig,
-    caption="The ELBO while training, one pair of curves per seed. The distance between the solid and the dashed curves is what the model knows about its training images only.",
-    alt="Training and validation ELBO against the epoch, rising steeply and then slowly.",
+    caption="The ELBO while training, one pair of curves per seed. The distance "
+    "between the solid and the dashed curves is what the model knows about "
+    "its training images only.",
+    alt="Training and validation ELBO against the epoch, rising steeply and then "
+    "slowly.",
 )
 
 # %% [markdown]
@@ -463,24 +624,47 @@ show(
 # %% tags=["hide-input"]
 with seeded(1, device):
     sampled = vae.sample(20)
-fig = image_rows({"test images": test_images[:20], "reconstructed": vae.reconstruct(test_images[:20]), "sampled": sampled})
+fig = image_rows(
+    {
+        "test images": test_images[:20],
+        "reconstructed": vae.reconstruct(test_images[:20]),
+        "sampled": sampled,
+    }
+)
 show(
     fig,
-    caption="Test images (binarised), their reconstructions from the posterior mean, and images decoded from draws of the prior. Reconstructions keep the style of the stroke; "
-    "some samples lie between digits, where the prior has mass and the data has none.",
-    alt="Three rows of twenty digits: originals, softer reconstructions, and samples of which some are not quite digits.",
+    caption="Test images (binarised), their reconstructions from the posterior "
+    "mean, and images decoded from draws of the prior. Reconstructions "
+    "keep the style of the stroke; some samples lie between digits, where "
+    "the prior has mass and the data has none.",
+    alt="Three rows of twenty digits: originals, softer reconstructions, and "
+    "samples of which some are not quite digits.",
 )
 
 # %% [markdown]
 # With two latent variables the whole latent space fits on a page. Left, where test images land; right, what the decoder
 # draws at the quantiles of the prior, so that each tile stands for the same probability.
 
-# %%
-flat = new_vae(2, seed=0, hidden=pick(smoke=(32,), cpu=(512, 256), gpu=(512, 256), paper=(512, 256)))
-fit(flat, elbo, train, binarise=True, epochs=pick(smoke=4, cpu=12, gpu=60, paper=200), progress=False)
+# %% tags=["hide-input"]
+flat = new_vae(
+    2,
+    seed=0,
+    hidden=pick(smoke=(32,), cpu=(512, 256), gpu=(512, 256), paper=(512, 256)),
+)
+fit(
+    flat,
+    elbo,
+    train,
+    binarise=True,
+    epochs=pick(smoke=4, cpu=12, gpu=60, paper=200),
+    progress=False,
+)
 side = pick(smoke=8, cpu=15, gpu=15, paper=15)
 quantiles = Normal(0, 1).icdf(torch.linspace(0.02, 0.98, side))
-z = torch.stack(torch.meshgrid(-quantiles, quantiles, indexing="ij")[::-1], -1).reshape(-1, 2)  # [side², 2], top row first
+# [side², 2], top row first
+z = torch.stack(
+    torch.meshgrid(-quantiles, quantiles, indexing="ij")[::-1], -1
+).reshape(-1, 2)
 with torch.no_grad():
     manifold = flat.likelihood(z.to(device)).mean
     codes = flat.posterior(test.images[:2000].to(device)).mean.cpu()
@@ -490,15 +674,25 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.6))
 for digit in range(10):
     chosen = codes[test.labels[:2000] == digit]
     left.scatter(*chosen.T, s=4, color=plt.cm.tab10(digit), alpha=0.5)
-    left.text(*chosen.median(0).values, str(digit), fontsize=13, weight="bold", ha="center", va="center",
-              bbox={"boxstyle": "round,pad=0.15", "fc": "white", "alpha": 0.75, "lw": 0})  # fmt: skip
+    left.text(
+        *chosen.median(0).values,
+        str(digit),
+        fontsize=13,
+        weight="bold",
+        ha="center",
+        va="center",
+        bbox={"boxstyle": "round,pad=0.15", "fc": "white", "alpha": 0.75, "lw": 0},
+    )
 left.set(xlabel="z₁", ylabel="z₂", xlim=(-3.5, 3.5), ylim=(-3.5, 3.5))
 image_grid(manifold, columns=side, ax=right)
 show(
     fig,
-    caption="A latent space of two dimensions. Left: posterior means of test images, with the median of each class. Right: "
-    "decoded images on a grid of the prior's quantiles. Neighbours look alike; classes share borders where digits resemble each other.",
-    alt="Left, a scatter plot of test images in two latent dimensions, one colour per digit. Right, a grid of digits that morph into one another.",
+    caption="A latent space of two dimensions. Left: posterior means of test "
+    "images, with the median of each class. Right: decoded images on a "
+    "grid of the prior's quantiles. Neighbours look alike; classes share "
+    "borders where digits resemble each other.",
+    alt="Left, a scatter plot of test images in two latent dimensions, one colour "
+    "per digit. Right, a grid of digits that morph into one another.",
 )
 
 # %% [markdown]
@@ -511,14 +705,21 @@ show(
 #   $q_\phi(z)$ is the average of all posteriors ([Hoffman & Johnson, 2016](http://approximateinference.org/accepted/HoffmanJohnson2016.pdf)). Its estimate from $N$ images cannot exceed $\log N$.
 
 # %%
-rows: dict[str, list[float]] = {"ELBO": [], "NLL": [], "active units": [], "mutual information": []}
+rows: dict[str, list[float]] = {
+    "ELBO": [],
+    "NLL": [],
+    "active units": [],
+    "mutual information": [],
+}
 for seed, model in enumerate(vaes):
     with seeded(seed, device), torch.no_grad():
         rows["ELBO"].append(elbo(model, test_images, samples=20).mean().item())
         nll = -log_evidence(model, test_images, samples=settings["samples"])  # [N]
         rows["NLL"].append(nll.mean().item())
         rows["active units"].append(float(active_units(model, test_images).count))
-        rows["mutual information"].append(mutual_information(model, test_images).nats)
+        rows["mutual information"].append(
+            mutual_information(model, test_images).nats
+        )
 summary = {name: mean_and_standard_error(values) for name, values in rows.items()}
 over_images = nll.std().item() / len(nll) ** 0.5
 
@@ -526,12 +727,19 @@ over_images = nll.std().item() / len(nll) ** 0.5
 tell(
     markdown_table(
         ["", f"mean ± standard error over {settings['seeds']} seeds"],
-        [[name, f"{value.mean:.2f} ± {value.standard_error:.2f}"] for name, value in summary.items()],
+        [
+            [name, f"{value.mean:.2f} ± {value.standard_error:.2f}"]
+            for name, value in summary.items()
+        ],
     )
-    + f"\n\nFrom {len(test_images):,} test images; the choice of images alone moves the NLL by a standard error of {over_images:.2f} nats, "
-    f"and caps the mutual information at log N = {math.log(len(test_images)):.2f} (an estimate near that cap says only that the codes tell all of these images apart). "
-    "For orientation: a convolutional VAE with 64 latent variables, trained for up to 2,000 epochs, is reported at an NLL of 83.20 "
-    "on all of MNIST's test images ([Caterini et al., 2018](https://arxiv.org/abs/1805.11328), table 1)."
+    + f"\n\nFrom {len(test_images):,} test images; the choice of images alone "
+    f"moves the NLL by a standard error of {over_images:.2f} nats, and caps the "
+    f"mutual information at log N = {math.log(len(test_images)):.2f} (an "
+    "estimate near that cap says only that the codes tell all of these images "
+    "apart). For orientation: a convolutional VAE with 64 latent variables, "
+    "trained for up to 2,000 epochs, is reported at an NLL of 83.20 on all of "
+    "MNIST's test images ([Caterini et al., "
+    "2018](https://arxiv.org/abs/1805.11328), table 1)."
 )
 
 # %% [markdown]
@@ -546,10 +754,15 @@ with torch.no_grad():
 mean = q_z.mean.clone().requires_grad_()
 log_std = q_z.stddev.log().requires_grad_()
 with seeded(0, device):
-    epsilon = torch.randn(pick(smoke=8, cpu=64, gpu=64, paper=64), *mean.shape, device=device)  # [S, 100, D], kept fixed
+    # [S, 100, D], kept fixed
+    epsilon = torch.randn(
+        pick(smoke=8, cpu=64, gpu=64, paper=64), *mean.shape, device=device
+    )
 
 
-def elbo_at(mean: torch.Tensor, log_std: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
+def elbo_at(
+    mean: torch.Tensor, log_std: torch.Tensor, epsilon: torch.Tensor
+) -> torch.Tensor:
     """The ELBO of each of the images at its own q = N(mean, exp(log_std)²), [B]."""
     z = mean + log_std.exp() * epsilon
     q = torch.distributions.Independent(Normal(mean, log_std.exp()), 1)
@@ -566,9 +779,11 @@ with seeded(1, device), torch.no_grad():
     gap = elbo_at(mean, log_std, fresh) - elbo_at(q_z.mean, q_z.stddev.log(), fresh)
 gap_mean, gap_se = mean_and_standard_error(gap.tolist())
 tell(
-    f"Re-fitting the posterior to each image gains **{gap_mean:.2f} ± {gap_se:.2f} nats** on average, between "
-    f"{gap.min().item():.2f} and {gap.max().item():.2f}. Remember this number: for images unlike the training data it is far larger, "
-    "and the chapter on likelihood regret turns it into a detector."
+    f"Re-fitting the posterior to each image gains **{gap_mean:.2f} ± "
+    f"{gap_se:.2f} nats** on average, between {gap.min().item():.2f} and "
+    f"{gap.max().item():.2f}. Remember this number: for images unlike the "
+    "training data it is far larger, and the chapter on likelihood regret turns "
+    "it into a detector."
 )
 
 # %% [markdown]
@@ -585,9 +800,13 @@ tell(
 # In the linear model the threshold is exact: a direction with eigenvalue $\lambda_j$ survives while $\lambda_j > \beta s^2$
 # ([Lucas et al., 2019](https://arxiv.org/abs/1911.02469), for $\beta = 1$). Here we watch it happen on digits.
 
-# %%
-betas = pick(smoke=[0.3, 1.0, 30.0], cpu=[0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0], gpu=[0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
-             paper=[0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0])  # fmt: skip
+# %% tags=["hide-input"]
+betas = pick(
+    smoke=[0.3, 1.0, 30.0],
+    cpu=[0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
+    gpu=[0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
+    paper=[0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
+)
 sweep = []
 for beta in betas:
     model = new_vae(settings["latent"], seed=0)
@@ -595,39 +814,83 @@ for beta in betas:
     def weighted(model: VAE, x: torch.Tensor, beta: float = beta) -> torch.Tensor:
         return elbo(model, x, beta=beta)
 
-    fit(model, weighted, train, binarise=True, epochs=pick(smoke=4, cpu=6, gpu=30, paper=100), progress=False)
+    fit(
+        model,
+        weighted,
+        train,
+        binarise=True,
+        epochs=pick(smoke=4, cpu=6, gpu=30, paper=100),
+        progress=False,
+    )
     with torch.no_grad(), seeded(0, device):
         q_z = model.posterior(test_images)
-        per_unit = kl_divergence(q_z.base_dist, Normal(torch.zeros_like(q_z.mean), 1)).mean(0)  # [D], nats
+        # [D], nats
+        per_unit = kl_divergence(
+            q_z.base_dist, Normal(torch.zeros_like(q_z.mean), 1)
+        ).mean(0)
         reconstruction = elbo(model, test_images, beta=0, samples=5).mean().item()
         information = mutual_information(model, test_images).nats
-        sweep.append((beta, model, per_unit.cpu(), reconstruction, information, active_units(model, test_images).count))
+        sweep.append(
+            (
+                beta,
+                model,
+                per_unit.cpu(),
+                reconstruction,
+                information,
+                active_units(model, test_images).count,
+            )
+        )
 
 # %% tags=["hide-input"]
 pictures = []
 for beta, model, per_unit, *_ in sweep:
-    fig, (above, below) = plt.subplots(2, 1, figsize=(6.4, 4), height_ratios=(1.5, 1))
+    fig, (above, below) = plt.subplots(
+        2, 1, figsize=(6.4, 4), height_ratios=(1.5, 1)
+    )
     with seeded(1, device):
-        shown = torch.cat([test_images[:12], model.reconstruct(test_images[:12]), model.sample(12)])
-    image_grid(shown, columns=12, ax=above, title=f"β = {beta:g}: test images, reconstructions, samples")
+        shown = torch.cat(
+            [
+                test_images[:12],
+                model.reconstruct(test_images[:12]),
+                model.sample(12),
+            ]
+        )
+    image_grid(
+        shown,
+        columns=12,
+        ax=above,
+        title=f"β = {beta:g}: test images, reconstructions, samples",
+    )
     below.bar(range(1, len(per_unit) + 1), per_unit.sort(descending=True).values)
-    below.set(xlabel="latent variable, sorted", ylabel="KL, nats", ylim=(0, 1.05 * max(float(s[2].max()) for s in sweep)))
+    below.set(
+        xlabel="latent variable, sorted",
+        ylabel="KL, nats",
+        ylim=(0, 1.05 * max(float(s[2].max()) for s in sweep)),
+    )
     fig.tight_layout()
     pictures.append(fig)
 frames(
     pictures,
     [f"{beta:g}" for beta in betas],
     description="β",
-    caption="Move the slider: as β grows, the bars (nats that each latent variable carries) vanish one after another, "
-    "reconstructions lose detail, and in the end every image is answered by the same average.",
-    alt="Test digits, their reconstructions and samples, above a bar for each latent variable",
+    caption="Move the slider: as β grows, the bars (nats that each latent "
+    "variable carries) vanish one after another, reconstructions lose "
+    "detail, and in the end every image is answered by the same average.",
+    alt="Test digits, their reconstructions and samples, above a bar for each "
+    "latent variable",
 )
 
 # %% tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.2), layout="constrained")
 left.plot(betas, [s[5] for s in sweep], "o-", label="active units")
 left.plot(betas, [s[4] for s in sweep], "s--", label="mutual information, nats")
-left.axhline(math.log(len(test_images)), color="black", ls=":", lw=1, label="log N, its ceiling")
+left.axhline(
+    math.log(len(test_images)),
+    color="black",
+    ls=":",
+    lw=1,
+    label="log N, its ceiling",
+)
 left.set(xscale="log", xlabel="β", ylim=(None, 1.5 * settings["latent"]))
 left.legend(loc="upper right")
 right.plot(betas, [s[3] for s in sweep], "o-", label="reconstruction, E log p(x|z)")
@@ -636,8 +899,11 @@ right.set(xscale="log", xlabel="β", ylabel="nats per image")
 right.legend(loc="lower left")
 show(
     fig,
-    caption="Left: latent variables in use, and the information they carry. Right: the two terms of the ELBO. More β buys a cheaper code with a poorer reconstruction, until nothing is left to sell.",
-    alt="Against beta on a logarithmic axis: active units and mutual information fall to zero; reconstruction falls while the KL term rises to zero.",
+    caption="Left: latent variables in use, and the information they carry. Right: "
+    "the two terms of the ELBO. More β buys a cheaper code with a poorer "
+    "reconstruction, until nothing is left to sell.",
+    alt="Against beta on a logarithmic axis: active units and mutual information "
+    "fall to zero; reconstruction falls while the KL term rises to zero.",
 )
 
 # %% tags=["hide-input"]
@@ -648,13 +914,26 @@ save_results(
         "linear": {"closed_form": best, "evidence": learnt, "elbo": bound},
         "gradient_noise_ratio": {"latent_dim": dims[-1], "ratio": ratio},
         **{
-            name.replace(" ", "_"): {"mean": value.mean, "standard_error": value.standard_error}
+            name.replace(" ", "_"): {
+                "mean": value.mean,
+                "standard_error": value.standard_error,
+            }
             for name, value in summary.items()
         },
         "nll_standard_error_over_images": over_images,
-        "amortisation_gap": {"mean": gap_mean, "standard_error": gap_se, "images": len(gap)},
+        "amortisation_gap": {
+            "mean": gap_mean,
+            "standard_error": gap_se,
+            "images": len(gap),
+        },
         "beta_sweep": [
-            {"beta": b, "active_units": int(a), "mutual_information": i, "kl": k.sum().item(), "reconstruction": r}
+            {
+                "beta": b,
+                "active_units": int(a),
+                "mutual_information": i,
+                "kl": k.sum().item(),
+                "reconstruction": r,
+            }
             for b, _, k, r, i, a in sweep
         ],
     },

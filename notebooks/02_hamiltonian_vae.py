@@ -71,7 +71,7 @@ device = default_device()
 # what is out of the question with twenty: lay a fine grid over the plane, and add up $p(x, z)$ to get the exact evidence and the exact posterior.
 
 
-# %%
+# %% tags=["hide-input"]
 class Distance(nn.Module):
     """The decoder: z [..., 2] -> |z|, rounded off at the origin, as an image [..., 1, 1, 1]."""
 
@@ -95,12 +95,22 @@ axis = torch.linspace(-3.5, 3.5, 401)
 grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)  # [401, 401, 2]
 touchstone = VAE(OneGuess(), Distance(), latent_dim=2, likelihood=gaussian(0.3))
 with torch.no_grad():
-    log_joint = touchstone.log_joint(x_seen, grid.reshape(-1, 1, 2)).reshape(401, 401)
-exact = log_joint.logsumexp((0, 1)).item() + 2 * math.log(7 / 400)  # log p(x), by quadrature
+    log_joint = touchstone.log_joint(x_seen, grid.reshape(-1, 1, 2)).reshape(
+        401, 401
+    )
+# log p(x), by quadrature
+exact = log_joint.logsumexp((0, 1)).item() + 2 * math.log(7 / 400)
 posterior = (log_joint - exact).exp()  # p(z|x) on the grid
 
 
-def maximise(objective: Callable, model: VAE, *, steps: int, samples: int = 200, lr: float = 0.02) -> VAE:
+def maximise(
+    objective: Callable,
+    model: VAE,
+    *,
+    steps: int,
+    samples: int = 200,
+    lr: float = 0.02,
+) -> VAE:
     """Raise the objective of the one image by Adam, with many draws a step."""
     modules = [model] + ([objective] if isinstance(objective, nn.Module) else [])
     optimizer = torch.optim.Adam([p for m in modules for p in m.parameters()], lr)
@@ -120,20 +130,48 @@ with seeded(0):
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(4.6, 3.6))
 levels = posterior.max().item() * torch.tensor([0.05, 0.2, 0.5, 0.8])
-ax.contourf(axis, axis, posterior, levels=[*levels.tolist(), 10], colors=[COLOURS[5]], alpha=0.25)
-ax.contour(axis, axis, posterior, levels=levels.tolist(), colors=[COLOURS[0]], linewidths=1)
+ax.contourf(
+    axis,
+    axis,
+    posterior,
+    levels=[*levels.tolist(), 10],
+    colors=[COLOURS[5]],
+    alpha=0.25,
+)
+ax.contour(
+    axis, axis, posterior, levels=levels.tolist(), colors=[COLOURS[0]], linewidths=1
+)
 with torch.no_grad():
-    guess = touchstone.posterior(x_seen).log_prob(grid.reshape(-1, 1, 2)).reshape(401, 401).exp()
-ax.contour(axis, axis, guess, levels=(guess.max() * torch.tensor([0.05, 0.2, 0.5, 0.8])).tolist(), colors=[COLOURS[1]], linewidths=1, linestyles="--")
+    guess = (
+        touchstone.posterior(x_seen)
+        .log_prob(grid.reshape(-1, 1, 2))
+        .reshape(401, 401)
+        .exp()
+    )
+ax.contour(
+    axis,
+    axis,
+    guess,
+    levels=(guess.max() * torch.tensor([0.05, 0.2, 0.5, 0.8])).tolist(),
+    colors=[COLOURS[1]],
+    linewidths=1,
+    linestyles="--",
+)
 ax.set(xlabel="z₁", ylabel="z₂", xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
 show(
     fig,
-    caption="The exact posterior p(z|x) of the one-pixel model (blue, solid) and the diagonal Gaussian with the best ELBO (orange, dashed): it is highest in the hole of the ring. Contours at 5, 20, 50 and 80 % of each maximum.",
-    alt="A ring-shaped posterior, and a round hill in the middle of it, highest where the posterior is lowest.",
+    caption="The exact posterior p(z|x) of the one-pixel model (blue, solid) and "
+    "the diagonal Gaussian with the best ELBO (orange, dashed): it is "
+    "highest in the hole of the ring. Contours at 5, 20, 50 and 80 % of "
+    "each maximum.",
+    alt="A ring-shaped posterior, and a round hill in the middle of it, highest "
+    "where the posterior is lowest.",
 )
 tell(
-    f"The exact evidence is log p(x) = {exact:.3f} nats; the best ELBO of a diagonal Gaussian is {best_gaussian:.3f}. "
-    f"**{exact - best_gaussian:.3f} nats** are lost although the Gaussian was fitted to this very image: this is the price of the family alone."
+    f"The exact evidence is log p(x) = {exact:.3f} nats; the best ELBO of a "
+    f"diagonal Gaussian is {best_gaussian:.3f}. **{exact - best_gaussian:.3f} "
+    "nats** are lost although the Gaussian was fitted to this very image: this "
+    "is the price of the family alone."
 )
 
 # %% [markdown]
@@ -222,7 +260,9 @@ tell(
 
 
 # %%
-def my_hamiltonian_bound(model: VAE, x: torch.Tensor, epsilon: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+def my_hamiltonian_bound(
+    model: VAE, x: torch.Tensor, epsilon: torch.Tensor, alpha: torch.Tensor
+) -> torch.Tensor:
     """One draw of log w for each image: [B]. epsilon: [D]; alpha: [K]."""
     q_z = model.posterior(x)
     z_0 = q_z.rsample()  # [B, D]
@@ -237,7 +277,9 @@ def my_hamiltonian_bound(model: VAE, x: torch.Tensor, epsilon: torch.Tensor, alp
     return -U - q_z.log_prob(z_0) + (gamma_0.square() - rho.square()).sum(-1) / 2
 
 
-def force(model: VAE, x: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def force(
+    model: VAE, x: torch.Tensor, z: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """U(z) [B] and its gradient [B, D], which can itself be differentiated."""
     U = -model.log_joint(x, z)
     (grad_U,) = torch.autograd.grad(U.sum(), z, create_graph=True)
@@ -251,9 +293,13 @@ def force(model: VAE, x: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, t
 
 # %%
 with seeded(0):
-    small = VAE(*mlp((1, 3, 3), 2, hidden=(6,), activation=nn.Tanh), latent_dim=2).double()
+    small = VAE(
+        *mlp((1, 3, 3), 2, hidden=(6,), activation=nn.Tanh), latent_dim=2
+    ).double()
     x_small = torch.rand(4, 1, 3, 3).round().double()
-bound = HamiltonianBound(2, steps=3, tempering="free", step_size=0.3, max_step_size=1.0).double()
+bound = HamiltonianBound(
+    2, steps=3, tempering="free", step_size=0.3, max_step_size=1.0
+).double()
 
 with seeded(1):
     mine = my_hamiltonian_bound(small, x_small, bound.step_size, bound.alpha)
@@ -272,8 +318,9 @@ def pinned(h: float) -> torch.Tensor:
 slope = torch.autograd.grad(theirs.sum(), bound.step_logit)[0][0].item()
 difference = (pinned(1e-5) - pinned(-1e-5)).item() / 2e-5
 tell(
-    f"`HamiltonianBound` and the function above differ by at most {(mine - theirs).abs().max().item():.0e} nats. "
-    f"Slope in the first step size: {slope:.8f} by autograd, {difference:.8f} by finite differences."
+    "`HamiltonianBound` and the function above differ by at most "
+    f"{(mine - theirs).abs().max().item():.0e} nats. Slope in the first step "
+    f"size: {slope:.8f} by autograd, {difference:.8f} by finite differences."
 )
 
 # %% [markdown]
@@ -289,14 +336,26 @@ tell(
 # %%
 rows = []
 for tempering in ("free", "fixed", "none"):
-    bound = HamiltonianBound(2, steps=5, tempering=tempering, step_size=0.3, max_step_size=1.0).double()
+    bound = HamiltonianBound(
+        2, steps=5, tempering=tempering, step_size=0.3, max_step_size=1.0
+    ).double()
 
-    def whole_flow(s: torch.Tensor, bound: HamiltonianBound = bound) -> torch.Tensor:
+    def whole_flow(
+        s: torch.Tensor, bound: HamiltonianBound = bound
+    ) -> torch.Tensor:
         z, rho = bound.flow(small, x_small[:1], s[None, :2], s[None, 2:])
         return torch.cat([z, rho], -1)[0]
 
-    jacobian = torch.autograd.functional.jacobian(whole_flow, torch.tensor([0.3, -1.0, 0.5, 2.0], dtype=torch.float64))
-    rows.append([tempering, f"{torch.linalg.slogdet(jacobian)[1].item():.10f}", f"{bound.log_det.item():.10f}"])
+    jacobian = torch.autograd.functional.jacobian(
+        whole_flow, torch.tensor([0.3, -1.0, 0.5, 2.0], dtype=torch.float64)
+    )
+    rows.append(
+        [
+            tempering,
+            f"{torch.linalg.slogdet(jacobian)[1].item():.10f}",
+            f"{bound.log_det.item():.10f}",
+        ]
+    )
 tell(markdown_table(["tempering", "log abs det by autograd", "claimed"], rows))
 
 # %% [markdown]
@@ -308,7 +367,13 @@ tell(markdown_table(["tempering", "log abs det by autograd", "claimed"], rows))
 
 
 # %%
-def energy_drift(potential: Callable, z: torch.Tensor, rho: torch.Tensor, epsilon: float, steps: int) -> list[float]:
+def energy_drift(
+    potential: Callable,
+    z: torch.Tensor,
+    rho: torch.Tensor,
+    epsilon: float,
+    steps: int,
+) -> list[float]:
     """Largest |H - H_0| over the particles after each step, in nats."""
     state = start = Phase(z, rho, *potential(z))
     drift = []
@@ -324,32 +389,55 @@ with seeded(2), torch.no_grad():
     valley = lambda z: (z.square().sum(-1) / 2, z)  # noqa: E731
     ring = potential_of(touchstone, x_seen)
     sizes = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 1.9, 1.99, 2.01, 2.1, 2.4]
-    over_a_fixed_time = [max(energy_drift(valley, z, rho, e, round(8 / e))) for e in sizes]
-    along = {e: energy_drift(ring, start, rho, e, 20) for e in (0.05, 0.2, 0.5, 0.65)}
+    over_a_fixed_time = [
+        max(energy_drift(valley, z, rho, e, round(8 / e))) for e in sizes
+    ]
+    along = {
+        e: energy_drift(ring, start, rho, e, 20) for e in (0.05, 0.2, 0.5, 0.65)
+    }
 
 # %% tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.2))
 left.loglog(sizes, over_a_fixed_time, "o-")
-left.loglog(sizes[:5], [over_a_fixed_time[0] * (e / sizes[0]) ** 2 for e in sizes[:5]], color="black", lw=1, ls="--", label="slope 2")
+left.loglog(
+    sizes[:5],
+    [over_a_fixed_time[0] * (e / sizes[0]) ** 2 for e in sizes[:5]],
+    color="black",
+    lw=1,
+    ls="--",
+    label="slope 2",
+)
 left.axvline(2, color=COLOURS[1], lw=1, label="ε = 2")
-left.set(xlabel="step size ε", ylabel="largest energy error, nats", title="U = |z|²/2, over a time of 8")
+left.set(
+    xlabel="step size ε",
+    ylabel="largest energy error, nats",
+    title="U = |z|²/2, over a time of 8",
+)
 left.legend()
-for (epsilon, drift), style in zip(along.items(), ("-", "--", "-.", ":"), strict=True):
+for (epsilon, drift), style in zip(
+    along.items(), ("-", "--", "-.", ":"), strict=True
+):
     right.semilogy(range(1, 21), drift, ls=style, label=f"ε = {epsilon}")
 right.set(xlabel="step k", ylabel="largest energy error, nats", title="the ring")
 right.legend()
 show(
     fig,
-    caption="Left: energy error of 500 particles in a quadratic valley of curvature 1. It grows as ε² and then, at ε = 2, the motion becomes unstable. Right: the same along 20 steps on the ring. Below the cliff at 0.57 the error swings; above it, it grows "
-    "by a constant factor in each step.",
-    alt="Left, a curve of slope two on logarithmic axes that shoots up at a step size of two. Right, energy errors against the step for four step sizes.",
+    caption="Left: energy error of 500 particles in a quadratic valley of "
+    "curvature 1. It grows as ε² and then, at ε = 2, the motion becomes "
+    "unstable. Right: the same along 20 steps on the ring. Below the "
+    "cliff at 0.57 the error swings; above it, it grows by a constant "
+    "factor in each step.",
+    alt="Left, a curve of slope two on logarithmic axes that shoots up at a step "
+    "size of two. Right, energy errors against the step for four step sizes.",
 )
 
 # %% [markdown]
 # So these are the signs: an energy error that *grows* with $k$ from step to step; a bound that is far below the ELBO at the start of training; in the end, a NaN. `HamiltonianBound` watches the energy in each step and stops with a message that names the step.
 
 # %%
-wild = HamiltonianBound(2, steps=10, tempering="none", step_size=1.5, max_step_size=3.0)
+wild = HamiltonianBound(
+    2, steps=10, tempering="none", step_size=1.5, max_step_size=3.0
+)
 try:
     with seeded(0):
         wild(touchstone, x_seen, samples=500)
@@ -357,8 +445,14 @@ except FloatingPointError as error:
     tell(f"> FloatingPointError: {error}.")
 tame = HamiltonianBound(2, steps=10, tempering="none", step_size=0.1)
 with seeded(0), torch.no_grad():
-    errors = energy_errors(tame.trajectory(touchstone, x_seen, start, rho), tame.alpha)  # [K, 500, 1]
-tell(f"With ε = 0.1 the largest change of energy in any of the ten steps is {errors.abs().max().item():.2f} nats.")
+    # [K, 500, 1]
+    errors = energy_errors(
+        tame.trajectory(touchstone, x_seen, start, rho), tame.alpha
+    )
+tell(
+    "With ε = 0.1 the largest change of energy in any of the ten steps is "
+    f"{errors.abs().max().item():.2f} nats."
+)
 
 # %% [markdown]
 # (A few nats in the worst of 5,000 steps, of 500 particles with ten each, are no alarm as long as they do not grow.)
@@ -372,21 +466,30 @@ with seeded(3):
     linear = VAE(encoder, decoder, latent_dim=2, likelihood=gaussian(0.7)).double()
     x_linear = torch.randn(1, 1, 1, 4).double()
 W, b = (p.detach() for p in decoder[0].parameters())
-truth = MultivariateNormal(b, W @ W.T + 0.49 * torch.eye(4)).log_prob(x_linear.flatten(1))
+truth = MultivariateNormal(b, W @ W.T + 0.49 * torch.eye(4)).log_prob(
+    x_linear.flatten(1)
+)
 precision = torch.eye(2) + W.T @ W / 0.49  # of the exact posterior
 with torch.no_grad():  # a guess that is off centre by 0.1 and 1.3 times too wide
     encoder[1].weight.zero_()
-    encoder[1].bias[:2] = torch.linalg.solve(precision, W.T @ (x_linear.flatten() - b) / 0.49) + 0.1
+    encoder[1].bias[:2] = (
+        torch.linalg.solve(precision, W.T @ (x_linear.flatten() - b) / 0.49) + 0.1
+    )
     encoder[1].bias[2:] = (1.3 * precision.diagonal() ** -0.5).log()
 draws, rows = pick(smoke=20_000, cpu=400_000, gpu=400_000, paper=400_000), []
 for steps in (1, 3, 10):
     ratios = []
     for estimator in ("plain", "rao-blackwell"):
-        bound = HamiltonianBound(2, steps=steps, tempering="fixed", step_size=0.15, estimator=estimator).double()
+        bound = HamiltonianBound(
+            2, steps=steps, tempering="fixed", step_size=0.15, estimator=estimator
+        ).double()
         with seeded(steps), torch.no_grad():
-            each = bound(linear, x_linear.expand(draws, 1, 1, 4))  # one draw for each copy of the image
+            # one draw for each copy of the image
+            each = bound(linear, x_linear.expand(draws, 1, 1, 4))
         ratio = (each - truth).exp()
-        ratios.append(f"{ratio.mean().item():.4f} ± {ratio.std().item() / draws**0.5:.4f}")
+        ratios.append(
+            f"{ratio.mean().item():.4f} ± {ratio.std().item() / draws**0.5:.4f}"
+        )
     rows.append([steps, *ratios])
 tell(markdown_table(["K", "mean of w / p(x)", "mean of exp(eq. 12) / p(x)"], rows))
 
@@ -397,7 +500,7 @@ tell(markdown_table(["K", "mean of w / p(x)", "mean of exp(eq. 12) / p(x)"], row
 #
 # Back to the ring. For each kind of tempering we fit the Gaussian start, the step sizes and the temperatures to the one image with $K = 10$ steps, and then follow 400 particles.
 
-# %%
+# %% tags=["hide-input"]
 optimiser_steps = pick(smoke=20, cpu=600, gpu=600, paper=600)
 
 
@@ -405,14 +508,26 @@ def fitted(steps: int, tempering: str) -> tuple[VAE, HamiltonianBound, float]:
     """A start and a flow for the one image, with the bound that they reach."""
     with seeded(0):
         model = VAE(OneGuess(), Distance(), latent_dim=2, likelihood=gaussian(0.3))
-        bound = HamiltonianBound(2, steps=steps, tempering=tempering, step_size=0.1, step_size_per_step=True)
+        bound = HamiltonianBound(
+            2,
+            steps=steps,
+            tempering=tempering,
+            step_size=0.1,
+            step_size_per_step=True,
+        )
         maximise(bound, model, steps=optimiser_steps)
         with torch.no_grad():
             return model, bound, bound(model, x_seen, samples=20_000).item()
 
 
-names = {"none": "no tempering", "fixed": "fixed tempering", "free": "free tempering"}
-step_counts = pick(smoke=[10], cpu=[1, 2, 5, 10], gpu=[1, 2, 5, 10], paper=[1, 2, 5, 10])
+names = {
+    "none": "no tempering",
+    "fixed": "fixed tempering",
+    "free": "free tempering",
+}
+step_counts = pick(
+    smoke=[10], cpu=[1, 2, 5, 10], gpu=[1, 2, 5, 10], paper=[1, 2, 5, 10]
+)
 flows = {(k, t): fitted(k, t) for t in names for k in step_counts}
 paths = {}
 for tempering in names:
@@ -420,15 +535,32 @@ for tempering in names:
     with seeded(4), torch.no_grad():
         z = model.posterior(x_seen).rsample((400,))
         rho = torch.randn_like(z) / bound.beta_0.sqrt()
-        paths[tempering] = [state.z[:, 0] for state in bound.trajectory(model, x_seen, z, rho)]  # 11 times [400, 2]
+        # 11 times [400, 2]
+        paths[tempering] = [
+            state.z[:, 0] for state in bound.trajectory(model, x_seen, z, rho)
+        ]
 
 # %% tags=["hide-input"]
 def on_its_way(tempering: str, k: int) -> plt.Figure:
     """The particles after k steps, on the contours of the exact posterior."""
     fig, ax = plt.subplots(figsize=(4.6, 3.6))
-    ax.contour(axis, axis, posterior, levels=levels.tolist(), colors=[COLOURS[0]], linewidths=0.8)
+    ax.contour(
+        axis,
+        axis,
+        posterior,
+        levels=levels.tolist(),
+        colors=[COLOURS[0]],
+        linewidths=0.8,
+    )
     ax.scatter(*paths[tempering][k].T, s=5, color=COLOURS[1], alpha=0.6)
-    ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", title=f"{names[tempering]}, after {k} steps", xlabel="z₁", ylabel="z₂")
+    ax.set(
+        xlim=(-2.6, 2.6),
+        ylim=(-2.6, 2.6),
+        aspect="equal",
+        title=f"{names[tempering]}, after {k} steps",
+        xlabel="z₁",
+        ylabel="z₂",
+    )
     return fig
 
 
@@ -437,31 +569,69 @@ frames2(
     list(names.values()),
     range(11),
     descriptions=("tempering", "step k"),
-    caption="Move the sliders: 400 draws of the fitted Gaussian start (k = 0) are carried towards the exact posterior (contours) in ten leapfrog steps.",
+    caption="Move the sliders: 400 draws of the fitted Gaussian start (k = 0) are "
+    "carried towards the exact posterior (contours) in ten leapfrog steps.",
     alt="Particles on the contours of a ring-shaped posterior",
 )
 
 # %% tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.3), width_ratios=(1.2, 1))
 for (tempering, name), marker in zip(names.items(), "os^", strict=True):
-    left.plot(step_counts, [exact - flows[k, tempering][2] for k in step_counts], f"{marker}-", label=name)
-left.axhline(exact - best_gaussian, color="black", ls="--", lw=1, label="best diagonal Gaussian")
-left.set(xlabel="leapfrog steps, K", ylabel="gap to the exact log p(x), nats", ylim=(0, None))
+    left.plot(
+        step_counts,
+        [exact - flows[k, tempering][2] for k in step_counts],
+        f"{marker}-",
+        label=name,
+    )
+left.axhline(
+    exact - best_gaussian,
+    color="black",
+    ls="--",
+    lw=1,
+    label="best diagonal Gaussian",
+)
+left.set(
+    xlabel="leapfrog steps, K",
+    ylabel="gap to the exact log p(x), nats",
+    ylim=(0, None),
+)
 left.legend()
-right.contour(axis, axis, posterior, levels=levels.tolist(), colors=[COLOURS[0]], linewidths=0.8)
+right.contour(
+    axis,
+    axis,
+    posterior,
+    levels=levels.tolist(),
+    colors=[COLOURS[0]],
+    linewidths=0.8,
+)
 for i in range(8):
     track = torch.stack([positions[i] for positions in paths["free"]])  # [11, 2]
     right.plot(*track.T, ".-", color=COLOURS[1], lw=0.8, ms=3)
     right.plot(*track[0], "o", color="black", ms=4)
-right.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xlabel="z₁", ylabel="z₂", title="eight tracks, free tempering")
+right.set(
+    xlim=(-2.6, 2.6),
+    ylim=(-2.6, 2.6),
+    aspect="equal",
+    xlabel="z₁",
+    ylabel="z₂",
+    title="eight tracks, free tempering",
+)
 show(
     fig,
-    caption="Left: how much of the exact evidence each flow misses, after fitting start, step sizes and temperatures. Right: the tracks of eight particles from their start (black) in ten steps.",
-    alt="Left, gaps against the number of steps for three kinds of tempering, with a dashed line for the Gaussian. Right, tracks of eight particles on the ring.",
+    caption="Left: how much of the exact evidence each flow misses, after fitting "
+    "start, step sizes and temperatures. Right: the tracks of eight particles "
+    "from their start (black) in ten steps.",
+    alt="Left, gaps against the number of steps for three kinds of tempering, "
+    "with a dashed line for the Gaussian. Right, tracks of eight particles on "
+    "the ring.",
 )
-shortest = {name: exact - flows[step_counts[-1], tempering][2] for tempering, name in names.items()}
+shortest = {
+    name: exact - flows[step_counts[-1], tempering][2]
+    for tempering, name in names.items()
+}
 tell(
-    f"Of the Gaussian's gap of {exact - best_gaussian:.3f} nats, K = {step_counts[-1]} steps leave "
+    f"Of the Gaussian's gap of {exact - best_gaussian:.3f} nats, K = "
+    f"{step_counts[-1]} steps leave "
     + ", ".join(f"{gap:.3f} ({name})" for name, gap in shortest.items())
     + ", each measured with 20,000 draws."
 )
@@ -479,20 +649,41 @@ tell(
 # Written naively, each of the tens of thousands of optimisation steps reads all $N \cdot d$ numbers. It need not. The likelihood depends on the data through their mean and scatter alone, so a step costs $O(d)$; and because $U$ is quadratic here, the Hamiltonian flow is *affine* in each dimension, $z_K = a z_0 + b\gamma_0 + c$, so that it is enough to carry $(a, b, c)$ through the steps
 # (`vaekit.hamiltonian.shared_posteriors`). Ten data sets and all ten dimensions from 1 to 301 lie side by side in one tensor. And because everything is Gaussian, we know **the exact evidence and the exact maximum-likelihood estimate**, which the paper's figure does not show.
 
-# %%
+# %% tags=["hide-input"]
 gauss = pick(
     smoke=dict(sizes=(1, 5, 25), datasets=2, iterations=100, lr=0.1),
-    cpu=dict(sizes=(1, 2, 3, 5, 11, 25, 51, 101, 201, 301), datasets=10, iterations=3000, lr=0.03),
-    gpu=dict(sizes=(1, 2, 3, 5, 11, 25, 51, 101, 201, 301), datasets=10, iterations=3000, lr=0.03),
-    paper=dict(sizes=(1, 2, 3, 5, 11, 25, 51, 101, 201, 301), datasets=10, iterations=30_000, lr=0.003),
+    cpu=dict(
+        sizes=(1, 2, 3, 5, 11, 25, 51, 101, 201, 301),
+        datasets=10,
+        iterations=3000,
+        lr=0.03,
+    ),
+    gpu=dict(
+        sizes=(1, 2, 3, 5, 11, 25, 51, 101, 201, 301),
+        datasets=10,
+        iterations=3000,
+        lr=0.03,
+    ),
+    paper=dict(
+        sizes=(1, 2, 3, 5, 11, 25, 51, 101, 201, 301),
+        datasets=10,
+        iterations=30_000,
+        lr=0.003,
+    ),
 )
 with seeded(0):
     data = shared_gaussian.draw(gauss["sizes"], datasets=gauss["datasets"])
     competitors = {
-        "HVAE, K = 1, tempered": shared_posteriors.Hamiltonian(data, steps=1, tempered=True),
-        "HVAE, K = 10, tempered": shared_posteriors.Hamiltonian(data, steps=10, tempered=True),
+        "HVAE, K = 1, tempered": shared_posteriors.Hamiltonian(
+            data, steps=1, tempered=True
+        ),
+        "HVAE, K = 10, tempered": shared_posteriors.Hamiltonian(
+            data, steps=10, tempered=True
+        ),
         "HVAE, K = 1": shared_posteriors.Hamiltonian(data, steps=1, tempered=False),
-        "HVAE, K = 10": shared_posteriors.Hamiltonian(data, steps=10, tempered=False),
+        "HVAE, K = 10": shared_posteriors.Hamiltonian(
+            data, steps=10, tempered=False
+        ),
         "planar flow, K = 1": shared_posteriors.Planar(data, steps=1),
         "planar flow, K = 30": shared_posteriors.Planar(data, steps=30),
         "mean field": shared_posteriors.MeanField(data),
@@ -500,10 +691,12 @@ with seeded(0):
 began = perf_counter()
 for seed, competitor in enumerate(competitors.values()):
     with seeded(seed):
-        shared_posteriors.train(competitor, iterations=gauss["iterations"], lr=gauss["lr"])
+        shared_posteriors.train(
+            competitor, iterations=gauss["iterations"], lr=gauss["lr"]
+        )
 gauss_seconds = perf_counter() - began
 
-# %%
+# %% tags=["hide-input"]
 mle = shared_gaussian.maximum_likelihood(data)
 best_evidence = data.total(shared_gaussian.log_evidence(data, *mle))  # [T, P]
 
@@ -516,41 +709,93 @@ def judged(fitted: shared_posteriors.Fit) -> dict[str, torch.Tensor]:
     with seeded(9):
         bound = fitted.bound(1000).mean(0)
     return {
-        "distance to the truth": data.total((delta - data.delta) ** 2 + (sigma - data.sigma) ** 2),  # the paper's metric
-        "distance to the exact MLE": data.total((delta - mle[0]) ** 2 + (sigma - mle[1]) ** 2),
+        # the paper's metric
+        "distance to the truth": data.total(
+            (delta - data.delta) ** 2 + (sigma - data.sigma) ** 2
+        ),
+        "distance to the exact MLE": data.total(
+            (delta - mle[0]) ** 2 + (sigma - mle[1]) ** 2
+        ),
         "evidence lost by the parameters": best_evidence - evidence,
         "gap of the bound": evidence - bound,
     }
 
 
 verdicts = {name: judged(fitted) for name, fitted in competitors.items()}
-mle_error = data.total((mle[0] - data.delta) ** 2 + (mle[1] - data.sigma) ** 2).mean(0)  # [P]
+# [P]
+mle_error = data.total(
+    (mle[0] - data.delta) ** 2 + (mle[1] - data.sigma) ** 2
+).mean(0)
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 4, figsize=(13, 3.6))
 styles = ["o-", "s-", "o--", "s--", "^-", "v-", "D:"]
-shades = [COLOURS[0], COLOURS[0], COLOURS[5], COLOURS[5], COLOURS[2], COLOURS[2], COLOURS[1]]
-titles = ["a  distance to the truth\n(the paper's metric)", "b  distance to the exact MLE", "c  evidence lost by\nthe parameters, nats", "d  gap of the bound to\nthe exact evidence, nats"]
+shades = [
+    COLOURS[0],
+    COLOURS[0],
+    COLOURS[5],
+    COLOURS[5],
+    COLOURS[2],
+    COLOURS[2],
+    COLOURS[1],
+]
+titles = [
+    "a  distance to the truth\n(the paper's metric)",
+    "b  distance to the exact MLE",
+    "c  evidence lost by\nthe parameters, nats",
+    "d  gap of the bound to\nthe exact evidence, nats",
+]
 for ax, quantity, title in zip(axes, verdicts["mean field"], titles, strict=True):
-    for (name, verdict), style, shade in zip(verdicts.items(), styles, shades, strict=True):
-        ax.plot(data.sizes, verdict[quantity].mean(0).clamp_min(1e-4), style, color=shade, ms=4, lw=1.2, label=name)
+    for (name, verdict), style, shade in zip(
+        verdicts.items(), styles, shades, strict=True
+    ):
+        ax.plot(
+            data.sizes,
+            verdict[quantity].mean(0).clamp_min(1e-4),
+            style,
+            color=shade,
+            ms=4,
+            lw=1.2,
+            label=name,
+        )
     ax.set(xscale="log", yscale="log", xlabel="dimension d", title=title)
-axes[0].plot(data.sizes, mle_error, color="black", lw=3, alpha=0.3, label="the exact MLE")
-fig.legend(*axes[0].get_legend_handles_labels(), ncol=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))
+axes[0].plot(
+    data.sizes, mle_error, color="black", lw=3, alpha=0.3, label="the exact MLE"
+)
+fig.legend(
+    *axes[0].get_legend_handles_labels(),
+    ncol=4,
+    loc="upper center",
+    bbox_to_anchor=(0.5, 0.0),
+)
 fig.tight_layout()
 show(
     fig,
-    caption="Means over the data sets. (a) Sum of squared errors of Δ and σ, which is what the paper plots; the thick grey line is the exact maximum-likelihood estimate. (b) The same distance to that estimate instead. (c) Nats of exact evidence that the learned parameters give away. "
-    "(d) Nats by which each bound misses the exact evidence at its own parameters.",
-    alt="Four log-log charts against the dimension from 1 to 301, one curve for each method.",
+    caption="Means over the data sets. (a) Sum of squared errors of Δ and σ, "
+    "which is what the paper plots; the thick grey line is the exact "
+    "maximum-likelihood estimate. (b) The same distance to that estimate "
+    "instead. (c) Nats of exact evidence that the learned parameters give "
+    "away. (d) Nats by which each bound misses the exact evidence at its "
+    "own parameters.",
+    alt="Four log-log charts against the dimension from 1 to 301, one curve for "
+    "each method.",
 )
 last = data.sizes[-1]
 tell(
-    f"At d = {last}, means ± standard errors over {gauss['datasets']} data sets (the whole figure took {gauss_seconds:.0f} seconds):\n\n"
+    f"At d = {last}, means ± standard errors over {gauss['datasets']} data sets "
+    f"(the whole figure took {gauss_seconds:.0f} seconds):\n\n"
     + markdown_table(
         ["", *verdicts["mean field"]],
         [
-            [name, *("{:.3g} ± {:.1g}".format(*mean_and_standard_error(values[:, -1].tolist())) for values in verdict.values())]
+            [
+                name,
+                *(
+                    "{:.3g} ± {:.1g}".format(
+                        *mean_and_standard_error(values[:, -1].tolist())
+                    )
+                    for values in verdict.values()
+                ),
+            ]
             for name, verdict in verdicts.items()
         ]
         + [["the exact MLE", f"{mle_error[-1].item():.3g}", "0", "0", "–"]],
@@ -575,24 +820,74 @@ tell(
 #
 # Now images. All competitors share the networks, their initial weights (for each seed), the data and the number of epochs; they differ in the bound they are trained on. Each test likelihood is estimated with the method's own *unbiased* weights.
 
-# %%
+# %% tags=["hide-input"]
 settings = pick(
-    smoke=dict(data="digits", train=600, test=40, samples=50, network="mlp 64", latent=4, epochs=2, seeds=2, steps=[1, 3]),
-    cpu=dict(data="mnist", train=5_000, test=100, samples=1000, network="mlp 200", latent=16, epochs=10, seeds=3, steps=[1, 5]),
-    gpu=dict(data="mnist", train=50_000, test=1000, samples=1000, network="hvae_conv", latent=64, epochs=40, seeds=3, steps=[1, 5, 10]),
-    paper=dict(data="mnist", train=50_000, test=10_000, samples=1000, network="hvae_conv", latent=64, epochs=2000, seeds=3, steps=[1, 5, 10]),
+    smoke=dict(
+        data="digits",
+        train=600,
+        test=40,
+        samples=50,
+        network="mlp 64",
+        latent=4,
+        epochs=2,
+        seeds=2,
+        steps=[1, 3],
+    ),
+    cpu=dict(
+        data="mnist",
+        train=5_000,
+        test=100,
+        samples=1000,
+        network="mlp 200",
+        latent=16,
+        epochs=10,
+        seeds=3,
+        steps=[1, 5],
+    ),
+    gpu=dict(
+        data="mnist",
+        train=50_000,
+        test=1000,
+        samples=1000,
+        network="hvae_conv",
+        latent=64,
+        epochs=40,
+        seeds=3,
+        steps=[1, 5, 10],
+    ),
+    paper=dict(
+        data="mnist",
+        train=50_000,
+        test=10_000,
+        samples=1000,
+        network="hvae_conv",
+        latent=64,
+        epochs=2000,
+        seeds=3,
+        steps=[1, 5, 10],
+    ),
 )
 patience = pick(smoke=None, cpu=None, gpu=None, paper=100)
 images = load(settings["data"]).images
-train, validation = images[: settings["train"]], images[settings["train"] :] if patience else None
-test = binarise(load(settings["data"], "test").images[: settings["test"]], torch.Generator().manual_seed(0)).to(device)
+train, validation = (
+    images[: settings["train"]],
+    images[settings["train"] :] if patience else None,
+)
+test = binarise(
+    load(settings["data"], "test").images[: settings["test"]],
+    torch.Generator().manual_seed(0),
+).to(device)
 shape, D = tuple(images.shape[1:]), settings["latent"]
 hamiltonian = partial(HamiltonianBound, D, step_size=0.1)
 
 
 def new_vae(seed: int) -> VAE:
     with seeded(seed):
-        pair = hvae_conv(D) if settings["network"] == "hvae_conv" else mlp(shape, D, hidden=(int(settings["network"][4:]),))
+        pair = (
+            hvae_conv(D)
+            if settings["network"] == "hvae_conv"
+            else mlp(shape, D, hidden=(int(settings["network"][4:]),))
+        )
         return VAE(*pair, latent_dim=D)
 
 
@@ -602,25 +897,54 @@ recipes: dict[str, Callable[[], Callable]] = {
     "importance-weighted, S = 5": lambda: partial(importance_bound, samples=5),
     "planar flow, 10 maps": lambda: PlanarBound(D, steps=10),
     f"HVAE, K = {first}, none": lambda: hamiltonian(steps=first, tempering="none"),
-    **{f"HVAE, K = {k}, free": partial(hamiltonian, steps=k, tempering="free") for k in settings["steps"][1:]},
+    **{
+        f"HVAE, K = {k}, free": partial(hamiltonian, steps=k, tempering="free")
+        for k in settings["steps"][1:]
+    },
     f"HVAE, K = {most}, fixed": lambda: hamiltonian(steps=most, tempering="fixed"),
     f"HVAE, K = {most}, none": lambda: hamiltonian(steps=most, tempering="none"),
-    f"HVAE, K = {most}, free, ε per step": lambda: hamiltonian(steps=most, tempering="free", step_size_per_step=True),
+    f"HVAE, K = {most}, free, ε per step": lambda: hamiltonian(
+        steps=most, tempering="free", step_size_per_step=True
+    ),
 }
 
-# %%
-found: dict[str, dict[str, list[float]]] = {name: {"bound": [], "nll": [], "seconds": []} for name in recipes}
+# %% tags=["hide-input"]
+found: dict[str, dict[str, list[float]]] = {
+    name: {"bound": [], "nll": [], "seconds": []} for name in recipes
+}
 trained = {}
 for seed in range(settings["seeds"]):
     for name, recipe in recipes.items():
         model = new_vae(seed)
         with seeded(seed):
             objective = recipe()
-        history = fit(model, objective, train, validation=validation, binarise=True, epochs=settings["epochs"], patience=patience, seed=seed, progress=False)
-        weigh = objective.log_weight if isinstance(objective, nn.Module) else log_weight
+        history = fit(
+            model,
+            objective,
+            train,
+            validation=validation,
+            binarise=True,
+            epochs=settings["epochs"],
+            patience=patience,
+            seed=seed,
+            progress=False,
+        )
+        weigh = (
+            objective.log_weight if isinstance(objective, nn.Module) else log_weight
+        )
         with seeded(seed, device), torch.no_grad():
-            found[name]["bound"].append(torch.stack([objective(model, test) for _ in range(20)]).mean().item())
-            found[name]["nll"].append(-log_evidence(model, test, samples=settings["samples"], log_weight=weigh).mean().item())
+            found[name]["bound"].append(
+                torch.stack([objective(model, test) for _ in range(20)])
+                .mean()
+                .item()
+            )
+            found[name]["nll"].append(
+                -log_evidence(
+                    model, test, samples=settings["samples"], log_weight=weigh
+                )
+                .mean()
+                .item()
+            )
         found[name]["seconds"].append(history.seconds)
         trained[seed, name] = model, objective
 
@@ -629,7 +953,9 @@ vae_nll, vae_time = found["VAE"]["nll"], sum(found["VAE"]["seconds"])
 table, gains = [], {}
 for name, values in found.items():
     nll = mean_and_standard_error(values["nll"])
-    gain = mean_and_standard_error([a - b for a, b in zip(vae_nll, values["nll"], strict=True)])
+    gain = mean_and_standard_error(
+        [a - b for a, b in zip(vae_nll, values["nll"], strict=True)]
+    )
     extra = (sum(values["seconds"]) - vae_time) / settings["seeds"]
     gains[name] = gain
     clear = gain.mean > 2 * gain.standard_error
@@ -638,41 +964,76 @@ for name, values in found.items():
             name,
             f"{sum(values['bound']) / settings['seeds']:.2f}",
             f"{nll.mean:.2f} ± {nll.standard_error:.2f}",
-            "–" if name == "VAE" else f"{gain.mean:+.2f} ± {gain.standard_error:.2f}",
+            "–"
+            if name == "VAE"
+            else f"{gain.mean:+.2f} ± {gain.standard_error:.2f}",
             f"{sum(values['seconds']) / settings['seeds']:.0f}",
             f"{extra / gain.mean:.0f}" if clear and extra > 0 else "–",
         ]
     )
 tell(
-    f"{settings['data']}, network {settings['network']}, D = {D}, {settings['train']:,} training images, {settings['epochs']} epochs; NLL of {len(test):,} test images with {settings['samples']:,} samples; "
-    f"means ± standard errors over {settings['seeds']} seeds. The gain is over the VAE of the same seed; seconds per nat are given where it exceeds twice its standard error.\n\n"
-    + markdown_table(["trained with", "bound", "test NLL", "gain, nats", "training, s", "extra s per nat gained"], table)
+    f"{settings['data']}, network {settings['network']}, D = {D}, "
+    f"{settings['train']:,} training images, {settings['epochs']} epochs; NLL of "
+    f"{len(test):,} test images with {settings['samples']:,} samples; means ± "
+    f"standard errors over {settings['seeds']} seeds. The gain is over the VAE of "
+    "the same seed; seconds per nat are given where it exceeds twice its "
+    "standard error.\n\n"
+    + markdown_table(
+        [
+            "trained with",
+            "bound",
+            "test NLL",
+            "gain, nats",
+            "training, s",
+            "extra s per nat gained",
+        ],
+        table,
+    )
 )
 
 # %% tags=["hide-input"]
-fig, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.4), sharey=True, width_ratios=(1.4, 1))
+fig, (left, right) = plt.subplots(
+    1, 2, figsize=(9.4, 3.4), sharey=True, width_ratios=(1.4, 1)
+)
 for i, (name, values) in enumerate(found.items()):
     nll = mean_and_standard_error(values["nll"])
     colour = COLOURS[0] if name.startswith("HVAE") else COLOURS[1]
-    left.errorbar(nll.mean, i, xerr=nll.standard_error, fmt="o", color=colour, capsize=3)
-    left.plot(values["nll"], [i] * settings["seeds"], "|", color=colour, ms=12, alpha=0.6)
-    right.barh(i, sum(values["seconds"]) / settings["seeds"], color=colour, height=0.5)
-left.set(yticks=range(len(found)), yticklabels=found, xlabel="test NLL, nats (lower is better)")
+    left.errorbar(
+        nll.mean, i, xerr=nll.standard_error, fmt="o", color=colour, capsize=3
+    )
+    left.plot(
+        values["nll"], [i] * settings["seeds"], "|", color=colour, ms=12, alpha=0.6
+    )
+    right.barh(
+        i, sum(values["seconds"]) / settings["seeds"], color=colour, height=0.5
+    )
+left.set(
+    yticks=range(len(found)),
+    yticklabels=found,
+    xlabel="test NLL, nats (lower is better)",
+)
 left.invert_yaxis()
 right.set(xlabel="seconds of training")
 fig.tight_layout()
 show(
     fig,
-    caption="Left: test NLL, mean and standard error over the seeds (dots), and every seed (strokes). Right: what the same number of epochs took. Blue: Hamiltonian bounds; orange: the others.",
-    alt="A dot chart of the test negative log-likelihood with error bars for each method, beside bars of training time.",
+    caption="Left: test NLL, mean and standard error over the seeds (dots), and "
+    "every seed (strokes). Right: what the same number of epochs took. "
+    "Blue: Hamiltonian bounds; orange: the others.",
+    alt="A dot chart of the test negative log-likelihood with error bars for each "
+    "method, beside bars of training time.",
 )
-ranked = sorted((name for name in gains if name != "VAE"), key=lambda name: -gains[name].mean)
+ranked = sorted(
+    (name for name in gains if name != "VAE"), key=lambda name: -gains[name].mean
+)
 best_h = next(name for name in ranked if name.startswith("HVAE"))
 spread = max(vae_nll) - min(vae_nll)
 tell(
-    f"The largest gain over the VAE is that of *{ranked[0]}*, {gains[ranked[0]].mean:+.2f} ± {gains[ranked[0]].standard_error:.2f} nats; "
-    f"the best of the Hamiltonian bounds is *{best_h}* with {gains[best_h].mean:+.2f} ± {gains[best_h].standard_error:.2f}. "
-    f"The VAE's own seeds differ by up to {spread:.2f} nats."
+    f"The largest gain over the VAE is that of *{ranked[0]}*, "
+    f"{gains[ranked[0]].mean:+.2f} ± {gains[ranked[0]].standard_error:.2f} nats; "
+    f"the best of the Hamiltonian bounds is *{best_h}* with "
+    f"{gains[best_h].mean:+.2f} ± {gains[best_h].standard_error:.2f}. The VAE's "
+    f"own seeds differ by up to {spread:.2f} nats."
 )
 
 # %% [markdown]
@@ -685,7 +1046,7 @@ tell(
 #
 # Every bound here is trained with a random gradient. We take the trained VAE, and a Hamiltonian bound trained on the same data, freeze them, and draw the gradient of each objective many times on the same twenty images. Reported is the noise-to-signal ratio: the root of the summed variances over the norm of the mean, for the encoder's weights and for the decoder's. And, for each estimator of the Hamiltonian bound, the standard deviation of its *value*.
 
-# %%
+# %% tags=["hide-input"]
 few, repeats = test[:20], pick(smoke=10, cpu=200, gpu=200, paper=400)
 
 
@@ -695,10 +1056,18 @@ def gradient_noise(objective: Callable, model: VAE, part: nn.Module) -> float:
     for seed in range(repeats):
         with seeded(seed, device):
             value = objective(model, few).mean()
-        draws.append(torch.cat([g.flatten() for g in torch.autograd.grad(value, list(part.parameters()))]))
+        draws.append(
+            torch.cat(
+                [
+                    g.flatten()
+                    for g in torch.autograd.grad(value, list(part.parameters()))
+                ]
+            )
+        )
     gradients = torch.stack(draws)  # [repeats, weights]
     mean, variance = gradients.mean(0), gradients.var(0)
-    signal = (mean.square() - variance / repeats).sum().clamp_min(1e-12)  # the mean is noisy too
+    # the mean is noisy too
+    signal = (mean.square() - variance / repeats).sum().clamp_min(1e-12)
     return (variance.sum() / signal).sqrt().item()
 
 
@@ -711,15 +1080,31 @@ for name, objective, model in [
     (f"HVAE, K = {most}, free (its own model)", flow, hvae),
     ("ELBO, KL in closed form, on the HVAE's model", elbo, hvae),
 ]:
-    noise[name] = {part: gradient_noise(objective, model, getattr(model, part)) for part in ("encoder", "decoder")}
-    noise_rows.append([name, f"{noise[name]['encoder']:.1f}", f"{noise[name]['decoder']:.1f}"])
-tell(markdown_table(["objective, one draw", "noise / signal, encoder", "noise / signal, decoder"], noise_rows))
+    noise[name] = {
+        part: gradient_noise(objective, model, getattr(model, part))
+        for part in ("encoder", "decoder")
+    }
+    noise_rows.append(
+        [name, f"{noise[name]['encoder']:.1f}", f"{noise[name]['decoder']:.1f}"]
+    )
+tell(
+    markdown_table(
+        [
+            "objective, one draw",
+            "noise / signal, encoder",
+            "noise / signal, decoder",
+        ],
+        noise_rows,
+    )
+)
 
 # %% [markdown]
 # And the three ways to write the Hamiltonian bound: $\log w$ in full; eq. 12, with $|\gamma_0|^2$ integrated out; and a third, which integrates $\log q_\phi(z_0 \mid x)$ too: $-\mathbb E\log q_\phi(z_0 \mid x) = \sum_d \log\sigma_d + \tfrac D2 (1 + \log 2\pi)$.
 
-# %%
-def three_estimators(model: VAE, bound: HamiltonianBound, x: torch.Tensor) -> dict[str, torch.Tensor]:
+# %% tags=["hide-input"]
+def three_estimators(
+    model: VAE, bound: HamiltonianBound, x: torch.Tensor
+) -> dict[str, torch.Tensor]:
     """The same flow of the same draw, scored in three ways: [B] each."""
     q_z = model.posterior(x)
     z_0 = q_z.rsample()
@@ -727,7 +1112,11 @@ def three_estimators(model: VAE, bound: HamiltonianBound, x: torch.Tensor) -> di
     end = bound.trajectory(model, x, z_0, gamma_0 / bound.beta_0.sqrt())[-1]
     plain = gamma_0.square().sum(-1) / 2 - q_z.log_prob(z_0) - total_energy(end)
     paper = D / 2 - q_z.log_prob(z_0) - total_energy(end)
-    return {"log w in full": plain, "eq. 12": paper, "log q integrated too": D / 2 + q_z.entropy() - total_energy(end)}
+    return {
+        "log w in full": plain,
+        "eq. 12": paper,
+        "log q integrated too": D / 2 + q_z.entropy() - total_energy(end),
+    }
 
 
 values: dict[str, list[torch.Tensor]] = {}
@@ -738,15 +1127,32 @@ for seed in range(repeats):
     for name, value in scored.items():
         values.setdefault(name, []).append(value.detach())
         if seed == 0:
-            gradient = torch.autograd.grad(value.mean(), list(hvae.parameters()), retain_graph=True)
+            gradient = torch.autograd.grad(
+                value.mean(), list(hvae.parameters()), retain_graph=True
+            )
             slopes[name] = torch.cat([g.flatten() for g in gradient])
-deviations = {name: torch.stack(v).std(0).mean().item() for name, v in values.items()}
+deviations = {
+    name: torch.stack(v).std(0).mean().item() for name, v in values.items()
+}
 full = slopes["log w in full"]
-apart = {name: ((s - full).norm() / full.norm()).item() for name, s in slopes.items()}
+apart = {
+    name: ((s - full).norm() / full.norm()).item() for name, s in slopes.items()
+}
 tell(
     markdown_table(
-        ["estimator", "standard deviation of one draw, nats", "its gradient differs from the first by"],
-        [[name, f"{deviations[name]:.2f}", f"{apart[name]:.0e} (relative)" if apart[name] else "0"] for name in values],
+        [
+            "estimator",
+            "standard deviation of one draw, nats",
+            "its gradient differs from the first by",
+        ],
+        [
+            [
+                name,
+                f"{deviations[name]:.2f}",
+                f"{apart[name]:.0e} (relative)" if apart[name] else "0",
+            ]
+            for name in values
+        ],
     )
 )
 
@@ -761,16 +1167,26 @@ save_results(
         "ring": {
             "exact": exact,
             "best_gaussian": best_gaussian,
-            "gaps": {t: {str(k): exact - flows[k, t][2] for k in step_counts} for t in names},
+            "gaps": {
+                t: {str(k): exact - flows[k, t][2] for k in step_counts}
+                for t in names
+            },
         },
         "gaussian": {
             "settings": {**gauss, "sizes": list(gauss["sizes"])},
             "seconds": gauss_seconds,
             "mle_distance_to_truth": {"mean": mle_error},
             "at_the_largest_d": {
-                n: {q: mean_and_standard_error(v[:, -1].tolist())._asdict() for q, v in verdict.items()} for n, verdict in verdicts.items()
+                n: {
+                    q: mean_and_standard_error(v[:, -1].tolist())._asdict()
+                    for q, v in verdict.items()
+                }
+                for n, verdict in verdicts.items()
             },
-            "by_size": {n: {q: {"mean": v.mean(0)} for q, v in verdict.items()} for n, verdict in verdicts.items()},
+            "by_size": {
+                n: {q: {"mean": v.mean(0)} for q, v in verdict.items()}
+                for n, verdict in verdicts.items()
+            },
         },
         "images": {
             "settings": settings,
@@ -783,10 +1199,17 @@ save_results(
                 }
                 for name, v in found.items()
             },
-            "paper": {"VAE": 83.20, "best HVAE": 82.62, "source": "Caterini et al., 2018, table 1"},
+            "paper": {
+                "VAE": 83.20,
+                "best HVAE": 82.62,
+                "source": "Caterini et al., 2018, table 1",
+            },
         },
         "gradient_noise": noise,
-        "estimator_standard_deviation": {name.replace("eq. 12", "equation 12"): value for name, value in deviations.items()},
+        "estimator_standard_deviation": {
+            name.replace("eq. 12", "equation 12"): value
+            for name, value in deviations.items()
+        },
     },
 )
 

@@ -64,9 +64,10 @@ device = default_device()
 # We train a VAE on one data set, its *world*, and show it images from others. The images are grey, 32 × 32 (surrounded by
 # black where they are smaller), and two sets are made up: uniform noise, and images of one constant grey.
 
-# %%
+# %% tags=["hide-input"]
 grey = ["kmnist", "notmnist", "omniglot", "emnist-letters", "cifar10-gray"]
-big = {"fashion-mnist": ["mnist", *grey], "mnist": ["fashion-mnist", *grey]}  # a world, and what lies outside it
+# a world, and what lies outside it
+big = {"fashion-mnist": ["mnist", *grey], "mnist": ["fashion-mnist", *grey]}
 studies = pick(
     smoke={"shapes": ["digits"], "digits": ["shapes"]},
     cpu=big,
@@ -74,11 +75,62 @@ studies = pick(
     paper=big | {"cifar10": ["svhn"], "svhn": ["cifar10"]},
 )
 settings = pick(
-    smoke=dict(size=8, latent=4, train=1000, epochs=4, seeds=2, n=60, n_others=40, n_encoder=20, nll_samples=10, steps=20, categorical=200),
-    cpu=dict(size=32, width=16, latent=32, train=60_000, epochs=2, seeds=2, n=500, n_others=250, n_encoder=50, nll_samples=50, steps=100, categorical=4000),
-    gpu=dict(size=32, width=32, latent=100, train=60_000, epochs=20, seeds=3, n=500, n_others=500, n_encoder=500, nll_samples=1000, steps=100, categorical=60_000),
-    paper=dict(size=32, width=32, latent=100, train=60_000, epochs=200, seeds=5, n=500, n_others=500, n_encoder=500, nll_samples=1000, steps=100, categorical=60_000),
-)  # fmt: skip
+    smoke=dict(
+        size=8,
+        latent=4,
+        train=1000,
+        epochs=4,
+        seeds=2,
+        n=60,
+        n_others=40,
+        n_encoder=20,
+        nll_samples=10,
+        steps=20,
+        categorical=200,
+    ),
+    cpu=dict(
+        size=32,
+        width=16,
+        latent=32,
+        train=60_000,
+        epochs=2,
+        seeds=2,
+        n=500,
+        n_others=250,
+        n_encoder=50,
+        nll_samples=50,
+        steps=100,
+        categorical=4000,
+    ),
+    gpu=dict(
+        size=32,
+        width=32,
+        latent=100,
+        train=60_000,
+        epochs=20,
+        seeds=3,
+        n=500,
+        n_others=500,
+        n_encoder=500,
+        nll_samples=1000,
+        steps=100,
+        categorical=60_000,
+    ),
+    paper=dict(
+        size=32,
+        width=32,
+        latent=100,
+        train=60_000,
+        epochs=200,
+        seeds=5,
+        n=500,
+        n_others=500,
+        n_encoder=500,
+        nll_samples=1000,
+        steps=100,
+        categorical=60_000,
+    ),
+)
 worlds = list(studies)
 
 
@@ -88,27 +140,54 @@ def pictures(name: str, n: int, shape: tuple[int, ...]) -> torch.Tensor:
     if name == "noise":
         return torch.randint(256, (n, *shape), generator=g) / 255
     if name == "constant":
-        return (torch.randint(256, (n, shape[0], 1, 1), generator=g) / 255).expand(n, *shape).contiguous()
-    images = load(name, "train" if name == "cifar10-gray" else "test", size=settings["size"]).images
+        return (
+            (torch.randint(256, (n, shape[0], 1, 1), generator=g) / 255)
+            .expand(n, *shape)
+            .contiguous()
+        )
+    images = load(
+        name, "train" if name == "cifar10-gray" else "test", size=settings["size"]
+    ).images
     return images[torch.randperm(len(images), generator=g)[:n]]
 
 
-# %%
-def new_vae(shape: tuple[int, ...], seed: int, outputs: int = 1, width: int | None = None) -> VAE:
+# %% tags=["hide-input"]
+def new_vae(
+    shape: tuple[int, ...], seed: int, outputs: int = 1, width: int | None = None
+) -> VAE:
     """The paper's convolutional networks (in the smoke profile: small perceptrons)."""
     latent, width = settings["latent"], width or settings.get("width")
     with seeded(seed):
-        pair = dcgan(shape, latent, width=width, outputs=outputs) if width else mlp(shape, latent, hidden=(64,), outputs=outputs)
-        return VAE(*pair, latent_dim=latent, likelihood=categorical256 if outputs > 1 else bernoulli)
+        pair = (
+            dcgan(shape, latent, width=width, outputs=outputs)
+            if width
+            else mlp(shape, latent, hidden=(64,), outputs=outputs)
+        )
+        return VAE(
+            *pair,
+            latent_dim=latent,
+            likelihood=categorical256 if outputs > 1 else bernoulli,
+        )
 
 
-training = {w: load(w, "train", size=settings["size"]).images[: settings["train"]] for w in worlds}
+training = {
+    w: load(w, "train", size=settings["size"]).images[: settings["train"]]
+    for w in worlds
+}
 shapes = {w: tuple(training[w].shape[1:]) for w in worlds}
 models: dict[str, list[VAE]] = {w: [] for w in worlds}  # one for each seed
 for w in worlds:
     for seed in range(settings["seeds"]):
         models[w].append(new_vae(shapes[w], seed))
-        fit(models[w][-1], elbo, training[w], epochs=settings["epochs"], batch_size=128, seed=seed, progress=False)
+        fit(
+            models[w][-1],
+            elbo,
+            training[w],
+            epochs=settings["epochs"],
+            batch_size=128,
+            seed=seed,
+            progress=False,
+        )
 
 # %% [markdown]
 # For every image we estimate $\log p_\theta(x)$ by importance sampling. If the likelihood knew its own, images from outside
@@ -116,33 +195,64 @@ for w in worlds:
 
 # %%
 sets = {
-    w: {name: pictures(name, settings["n" if name in (w, studies[w][0]) else "n_others"], shapes[w]) for name in [w, *studies[w], "noise", "constant"]}
+    w: {
+        name: pictures(
+            name,
+            settings["n" if name in (w, studies[w][0]) else "n_others"],
+            shapes[w],
+        )
+        for name in [w, *studies[w], "noise", "constant"]
+    }
     for w in worlds
 }
-home, away = worlds[0], studies[worlds[0]][0]  # the pair that we look at most closely
+# the pair that we look at most closely
+home, away = worlds[0], studies[worlds[0]][0]
 model, shape = models[home][0], shapes[home]
 with seeded(0, device):
-    nll = {name: negative_log_likelihood(model, x, samples=settings["nll_samples"]).cpu() for name, x in sets[home].items()}
+    nll = {
+        name: negative_log_likelihood(
+            model, x, samples=settings["nll_samples"]
+        ).cpu()
+        for name, x in sets[home].items()
+    }
 
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7, 3.2))
-bins = np.linspace(min(v.min() for v in nll.values()), torch.cat([nll[home], nll[away]]).quantile(0.99), 50)
+bins = np.linspace(
+    min(v.min() for v in nll.values()),
+    torch.cat([nll[home], nll[away]]).quantile(0.99),
+    50,
+)
 for name, colour in ((home, COLOURS[0]), (away, COLOURS[1])):
-    ax.hist(nll[name], bins, alpha=0.6, color=colour, label=f"{name} ({'the world' if name == home else 'outside'})")
+    ax.hist(
+        nll[name],
+        bins,
+        alpha=0.6,
+        color=colour,
+        label=f"{name} ({'the world' if name == home else 'outside'})",
+    )
 ax.set(xlabel="negative log-likelihood, nats", ylabel="test images")
 ax.legend()
 show(
     fig,
-    caption=f"How unlikely a VAE trained on {home} finds test images of {home} and of {away}. Further to the right is less likely. "
-    "A detector would want the outside set on the right.",
-    alt="Two overlapping histograms of negative log-likelihoods, one for images of the training distribution and one for images from outside.",
+    caption=f"How unlikely a VAE trained on {home} finds test images of {home} "
+    f"and of {away}. Further to the right is less likely. A detector "
+    "would want the outside set on the right.",
+    alt="Two overlapping histograms of negative log-likelihoods, one for images "
+    "of the training distribution and one for images from outside.",
 )
 area = auroc(nll[home], nll[away])
 tell(
-    f"The probability that an image of {away} has a higher NLL than one of {home} is **{area.value:.3f} ± {area.standard_error:.3f}**: "
-    + ("worse than tossing a coin. Most images from outside look *more* likely than the model's own."
-       if area.value < 0.5 else "in this run the likelihood does tell them apart; the table of section 6 shows where it does not.")
-)  # fmt: skip
+    f"The probability that an image of {away} has a higher NLL than one of {home} "
+    f"is **{area.value:.3f} ± {area.standard_error:.3f}**: "
+    + (
+        "worse than tossing a coin. Most images from outside look *more* likely "
+        "than the model's own."
+        if area.value < 0.5
+        else "in this run the likelihood does tell them apart; the table of "
+        "section 6 shows where it does not."
+    )
+)
 
 # %% [markdown]
 # This probability has a name: it is the area under the ROC curve, or **AUROC**, of the detector "raise the alarm when the score is
@@ -157,21 +267,47 @@ tell(
 #
 # If that is right, a program that knows nothing about clothes should predict the NLL. Take the size of the image's PNG file.
 
-# %%
+# %% tags=["hide-input"]
 length = {name: code_length(x) for name, x in sets[home].items()}  # [n], in nats
 fig, ax = plt.subplots(figsize=(6.5, 3.8))
-for (name, values), colour, marker in zip(nll.items(), [*COLOURS, "0.5"], "osv^<>DP", strict=False):
-    ax.scatter(length[name], values, s=9, alpha=0.5, color=colour, marker=marker, label=name)
-ax.set(xscale="log", yscale="log", xlabel="size of the PNG file, nats", ylabel="negative log-likelihood, nats")
+for (name, values), colour, marker in zip(
+    nll.items(), [*COLOURS, "0.5"], "osv^<>DP", strict=False
+):
+    ax.scatter(
+        length[name],
+        values,
+        s=9,
+        alpha=0.5,
+        color=colour,
+        marker=marker,
+        label=name,
+    )
+ax.set(
+    xscale="log",
+    yscale="log",
+    xlabel="size of the PNG file, nats",
+    ylabel="negative log-likelihood, nats",
+)
 ax.legend(fontsize=8, markerscale=2, ncols=2)
 show(
     fig,
-    caption=f"Each point is an image: the size of its PNG file against its NLL under the model of {home}. Images that compress well are likely, whatever they show.",
-    alt="Scatter plot on logarithmic axes; the negative log-likelihood rises with the size of the compressed file across data sets.",
+    caption="Each point is an image: the size of its PNG file against its NLL "
+    f"under the model of {home}. Images that compress well are likely, "
+    "whatever they show.",
+    alt="Scatter plot on logarithmic axes; the negative log-likelihood rises with "
+    "the size of the compressed file across data sets.",
 )
 named = [name for name in nll if name not in ("noise", "constant")]
-stacked = torch.stack([torch.cat([values[name] for name in named]).argsort().argsort().float() for values in (length, nll)])
-tell(f"Rank correlation between the two over all real images: **{torch.corrcoef(stacked)[0, 1].item():.2f}**.")
+stacked = torch.stack(
+    [
+        torch.cat([values[name] for name in named]).argsort().argsort().float()
+        for values in (length, nll)
+    ]
+)
+tell(
+    "Rank correlation between the two over all real images: "
+    f"**{torch.corrcoef(stacked)[0, 1].item():.2f}**."
+)
 
 # %% [markdown]
 # Real images, that is: an image of one constant grey, which is not in the figure, compresses best of all and is unlikely nevertheless, as the table of section 6 shows.
@@ -229,7 +365,9 @@ tell(f"Rank correlation between the two over all real images: **{torch.corrcoef(
 
 
 # %%
-def regret_of_one(model: VAE, image: torch.Tensor, steps: int, lr: float = 2e-4, samples: int = 32) -> torch.Tensor:
+def regret_of_one(
+    model: VAE, image: torch.Tensor, steps: int, lr: float = 2e-4, samples: int = 32
+) -> torch.Tensor:
     fitted = copy.deepcopy(model).eval()
     with seeded(0, device), torch.no_grad():
         before = elbo(fitted, image, samples=samples)
@@ -244,13 +382,18 @@ def regret_of_one(model: VAE, image: torch.Tensor, steps: int, lr: float = 2e-4,
 
 
 few = torch.cat([sets[home][home][:2], sets[home][away][:2]]).to(device)
-one_by_one = torch.cat([regret_of_one(model, image, settings["steps"]) for image in few.split(1)])
+one_by_one = torch.cat(
+    [regret_of_one(model, image, settings["steps"]) for image in few.split(1)]
+)
 together = likelihood_regret(model, few, steps=settings["steps"], progress=False)
 tell(
     "Regret in nats of two images of each set:\n\n"
     + markdown_table(
         ["", *(f"{name} {i}" for name in (home, away) for i in (1, 2))],
-        [["one by one", *(f"{v:.2f}" for v in one_by_one)], ["`likelihood_regret`", *(f"{v:.2f}" for v in together)]],
+        [
+            ["one by one", *(f"{v:.2f}" for v in one_by_one)],
+            ["`likelihood_regret`", *(f"{v:.2f}" for v in together)],
+        ],
     )
 )
 
@@ -282,20 +425,30 @@ tell(
 
 
 # %%
-def linear_vae(pixels: int = 6, latent_dim: int = 2, scale: float = 0.5, seed: int = 0) -> tuple[VAE, torch.Tensor]:
+def linear_vae(
+    pixels: int = 6, latent_dim: int = 2, scale: float = 0.5, seed: int = 0
+) -> tuple[VAE, torch.Tensor]:
     """A linear VAE with an encoder that was never trained, and eight images [8, 1, 1, pixels] drawn from the model."""
     with seeded(seed):
         encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 2 * latent_dim))
-        decoder = nn.Sequential(nn.Linear(latent_dim, pixels), nn.Unflatten(-1, (1, 1, pixels)))
-        vae = VAE(encoder, decoder, latent_dim=latent_dim, likelihood=gaussian(scale)).double()
+        decoder = nn.Sequential(
+            nn.Linear(latent_dim, pixels), nn.Unflatten(-1, (1, 1, pixels))
+        )
+        vae = VAE(
+            encoder, decoder, latent_dim=latent_dim, likelihood=gaussian(scale)
+        ).double()
         return vae, vae.likelihood(vae.prior.rsample((8,))).sample()
 
 
-def exact_elbo(model: VAE, x: torch.Tensor, samples: int = 1, scale: float = 0.5) -> torch.Tensor:
+def exact_elbo(
+    model: VAE, x: torch.Tensor, samples: int = 1, scale: float = 0.5
+) -> torch.Tensor:
     """The ELBO of a linear VAE in closed form, [B]; `samples` is ignored, for nothing is drawn."""
     q_z, W = model.posterior(x), model.decoder[0].weight  # [P, D]
     spread = 0.5 * (q_z.variance * W.square().sum(0)).sum(-1) / scale**2
-    return model.log_likelihood(x, q_z.mean) - spread - kl_divergence(q_z, model.prior)
+    return (
+        model.log_likelihood(x, q_z.mean) - spread - kl_divergence(q_z, model.prior)
+    )
 
 
 def exact_regret(model: VAE, x: torch.Tensor, scale: float = 0.5) -> torch.Tensor:
@@ -304,29 +457,62 @@ def exact_regret(model: VAE, x: torch.Tensor, scale: float = 0.5) -> torch.Tenso
     m = (x.flatten(1) - b) @ W @ torch.linalg.inv(precision) / scale**2  # [B, D]
     q_z = model.posterior(x)
     scaled, shift = precision.diagonal() * q_z.variance, q_z.mean - m
-    return (0.5 * (scaled - 1 - scaled.log()).sum(-1) + 0.5 * (shift @ precision * shift).sum(-1)).detach()
+    return (
+        0.5 * (scaled - 1 - scaled.log()).sum(-1)
+        + 0.5 * (shift @ precision * shift).sum(-1)
+    ).detach()
 
 
-# %%
+# %% tags=["hide-input"]
 vae, x = linear_vae()
 truth = exact_regret(vae, x)
 counts = [0, 3, 10, 30, 100, 300, 1000]
 climb = {
-    adapt: torch.stack([likelihood_regret(vae, x, bound=exact_elbo, adapt=adapt, lr=lr, steps=k, progress=False) for k in counts])
+    adapt: torch.stack(
+        [
+            likelihood_regret(
+                vae,
+                x,
+                bound=exact_elbo,
+                adapt=adapt,
+                lr=lr,
+                steps=k,
+                progress=False,
+            )
+            for k in counts
+        ]
+    )
     for adapt, lr in (("posterior", 0.02), ("encoder", 0.002))
 }
 fig, ax = plt.subplots(figsize=(6, 3))
 for (adapt, values), marker in zip(climb.items(), "os", strict=True):
-    ax.plot(counts, (values / truth).mean(1).detach(), f"{marker}-", label=f'adapt="{adapt}"')
+    ax.plot(
+        counts,
+        (values / truth).mean(1).detach(),
+        f"{marker}-",
+        label=f'adapt="{adapt}"',
+    )
 ax.axhline(1, color="black", lw=1, ls="--", label="closed form")
-ax.set(xscale="symlog", xlim=(0, counts[-1]), xlabel="steps of Adam", ylabel="share of the exact regret")
+ax.set(
+    xscale="symlog",
+    xlim=(0, counts[-1]),
+    xlabel="steps of Adam",
+    ylabel="share of the exact regret",
+)
 ax.legend()
 show(
     fig,
-    caption="Regret of eight images under a linear VAE with an untrained encoder, as a share of the closed form. No steps, no regret; both variants climb to the same height and neither exceeds it.",
-    alt="Two curves rising from zero to one against the number of optimisation steps.",
+    caption="Regret of eight images under a linear VAE with an untrained encoder, "
+    "as a share of the closed form. No steps, no regret; both variants "
+    "climb to the same height and neither exceeds it.",
+    alt="Two curves rising from zero to one against the number of optimisation "
+    "steps.",
 )
-tell(f"After {counts[-1]:,} steps the posterior variant is within {(climb['posterior'][-1] / truth - 1).abs().max().item():.1e} of the closed form for every image.")
+tell(
+    f"After {counts[-1]:,} steps the posterior variant is within "
+    f"{(climb['posterior'][-1] / truth - 1).abs().max().item():.1e} of the closed "
+    "form for every image."
+)
 
 # %% [markdown]
 # ## 6. The experiment
@@ -340,13 +526,27 @@ tell(f"After {counts[-1]:,} steps the posterior variant is within {(climb['poste
 #
 # Each is one call in the library (`negative_log_likelihood`, `likelihood_ratio`, `input_complexity`, `likelihood_regret`); below they share the NLL, to compute it only once.
 
-# %%
+# %% tags=["hide-input"]
 backgrounds = {w: new_vae(shapes[w], seed=100) for w in worlds}
 for w in worlds:
-    fit(backgrounds[w], mutated(elbo, rate=0.2), training[w], epochs=settings["epochs"], batch_size=128, progress=False)
+    fit(
+        backgrounds[w],
+        mutated(elbo, rate=0.2),
+        training[w],
+        epochs=settings["epochs"],
+        batch_size=128,
+        progress=False,
+    )
 
 regret = partial(likelihood_regret, steps=settings["steps"], progress=False)
-SCORES = ("NLL", "likelihood ratio", "complexity, PNG", "complexity, JPEG 2000", "regret, posterior", "regret, encoder")
+SCORES = (
+    "NLL",
+    "likelihood ratio",
+    "complexity, PNG",
+    "complexity, JPEG 2000",
+    "regret, posterior",
+    "regret, encoder",
+)
 
 
 def all_scores(w: str, x: torch.Tensor, n_encoder: int) -> dict[str, torch.Tensor]:
@@ -354,41 +554,88 @@ def all_scores(w: str, x: torch.Tensor, n_encoder: int) -> dict[str, torch.Tenso
     vae = models[w][0]
     with seeded(0, device):
         nll = negative_log_likelihood(vae, x, samples=settings["nll_samples"]).cpu()
-        background = negative_log_likelihood(backgrounds[w], x, samples=settings["nll_samples"]).cpu()
-    complexity = [nll - code_length(x, codec=codec) for codec in ("png", "jpeg2000")]
-    return dict(zip(SCORES, [nll, nll - background, *complexity, regret(vae, x, adapt="posterior").cpu(), regret(vae, x[:n_encoder]).cpu()], strict=True))
+        background = negative_log_likelihood(
+            backgrounds[w], x, samples=settings["nll_samples"]
+        ).cpu()
+    complexity = [
+        nll - code_length(x, codec=codec) for codec in ("png", "jpeg2000")
+    ]
+    return dict(
+        zip(
+            SCORES,
+            [
+                nll,
+                nll - background,
+                *complexity,
+                regret(vae, x, adapt="posterior").cpu(),
+                regret(vae, x[:n_encoder]).cpu(),
+            ],
+            strict=True,
+        )
+    )
 
 
-# %%
+# %% tags=["hide-input"]
 scores: dict[str, dict[str, dict[str, torch.Tensor]]] = {}
 for w in worlds:
     main = (w, studies[w][0])
-    scores[w] = {name: all_scores(w, x, settings["n" if name in main else "n_encoder"]) for name, x in sets[w].items()}
+    scores[w] = {
+        name: all_scores(w, x, settings["n" if name in main else "n_encoder"])
+        for name, x in sets[w].items()
+    }
 areas = {
-    w: {name: {s: auroc(scores[w][w][s], scores[w][name][s]) for s in SCORES} for name in scores[w] if name != w} for w in worlds
+    w: {
+        name: {s: auroc(scores[w][w][s], scores[w][name][s]) for s in SCORES}
+        for name in scores[w]
+        if name != w
+    }
+    for w in worlds
 }
-average = {s: np.mean([area[s].value for w in worlds for area in areas[w].values()]) for s in SCORES}
+average = {
+    s: np.mean([area[s].value for w in worlds for area in areas[w].values()])
+    for s in SCORES
+}
 
 # %% tags=["hide-input"]
 table = []
 for w in worlds:
     for name, area in areas[w].items():
         best = max(area[s].value for s in SCORES)
-        cells = [f"{area[s].value:.3f} ± {area[s].standard_error:.3f}" for s in SCORES]
-        table.append([f"{w} → {name}", *(f"**{c}**" if area[s].value == best else c for s, c in zip(SCORES, cells, strict=True))])
+        cells = [
+            f"{area[s].value:.3f} ± {area[s].standard_error:.3f}" for s in SCORES
+        ]
+        table.append(
+            [
+                f"{w} → {name}",
+                *(
+                    f"**{c}**" if area[s].value == best else c
+                    for s, c in zip(SCORES, cells, strict=True)
+                ),
+            ]
+        )
 table.append(["*average over all rows*", *(f"{average[s]:.3f}" for s in SCORES)])
 tell(
-    f"AUROC ± standard error over images. Each row: the world that the model was trained on → the set from outside; {settings['n']} images of the world and of the set in "
-    f"the first row of each world, {settings['n_others']} of the other sets (in the last column {settings['n_encoder']}). Best of the row in bold.\n\n"
-    + markdown_table(["trained on → outside", *SCORES], table)
+    "AUROC ± standard error over images. Each row: the world that the model was "
+    f"trained on → the set from outside; {settings['n']} images of the world and "
+    f"of the set in the first row of each world, {settings['n_others']} of the "
+    f"other sets (in the last column {settings['n_encoder']}). Best of the row in "
+    "bold.\n\n" + markdown_table(["trained on → outside", *SCORES], table)
 )
 winner = max(average, key=average.get)
 tell(
-    f"On average over these {len(table) - 1} rows the best score is **{winner}** ({average[winner]:.3f}). "
+    f"On average over these {len(table) - 1} rows the best score is **{winner}** "
+    f"({average[winner]:.3f}). "
     + " ".join(
-        f"{s[0].upper() + s[1:]}: worst on {min(rows, key=rows.get)} ({min(rows.values()):.3f})."
+        f"{s[0].upper() + s[1:]}: worst on {min(rows, key=rows.get)} "
+        f"({min(rows.values()):.3f})."
         for s in SCORES
-        for rows in [{f"{w} → {name}": area[s].value for w in worlds for name, area in areas[w].items()}]
+        for rows in [
+            {
+                f"{w} → {name}": area[s].value
+                for w in worlds
+                for name, area in areas[w].items()
+            }
+        ]
     )
 )
 
@@ -400,14 +647,23 @@ tell(
 # precision-recall curve (**AUPRC**, outside images as positives, chance is the share of outside images, here one half) and the share of false alarms
 # at the threshold that catches 95 % of the outside images (**FPR at 95 % TPR**, lower is better). And what each score costs.
 
-# %%
+# %% tags=["hide-input"]
 sample = sets[home][home][: settings["n_encoder"]]
 background, samples = backgrounds[home], settings["nll_samples"]
 calls = {
     "NLL": lambda: negative_log_likelihood(model, sample, samples=samples),
-    "likelihood ratio": lambda: [negative_log_likelihood(m, sample, samples=samples) for m in (model, background)],
-    "complexity, PNG": lambda: (negative_log_likelihood(model, sample, samples=samples), code_length(sample)),
-    "complexity, JPEG 2000": lambda: (negative_log_likelihood(model, sample, samples=samples), code_length(sample, codec="jpeg2000")),
+    "likelihood ratio": lambda: [
+        negative_log_likelihood(m, sample, samples=samples)
+        for m in (model, background)
+    ],
+    "complexity, PNG": lambda: (
+        negative_log_likelihood(model, sample, samples=samples),
+        code_length(sample),
+    ),
+    "complexity, JPEG 2000": lambda: (
+        negative_log_likelihood(model, sample, samples=samples),
+        code_length(sample, codec="jpeg2000"),
+    ),
     "regret, posterior": lambda: regret(model, sample, adapt="posterior"),
     "regret, encoder": lambda: regret(model, sample),
 }
@@ -423,18 +679,40 @@ for s in SCORES:
 details = {}
 for w in worlds:
     inside, outside = scores[w][w], scores[w][studies[w][0]]
-    details[w] = {s: (auprc(inside[s], outside[s]), fpr_at_tpr(inside[s], outside[s])) for s in SCORES}
+    details[w] = {
+        s: (auprc(inside[s], outside[s]), fpr_at_tpr(inside[s], outside[s]))
+        for s in SCORES
+    }
 tell(
     markdown_table(
-        ["", *(f"{w} → {studies[w][0]}: {what}" for w in worlds for what in ("AUPRC", "FPR at 95 % TPR")), "ms an image"],
-        [[s, *(f"{v:.3f}" for w in worlds for v in details[w][s]), f"{cost[s]:.1f}"] for s in SCORES],
+        [
+            "",
+            *(
+                f"{w} → {studies[w][0]}: {what}"
+                for w in worlds
+                for what in ("AUPRC", "FPR at 95 % TPR")
+            ),
+            "ms an image",
+        ],
+        [
+            [
+                s,
+                *(f"{v:.3f}" for w in worlds for v in details[w][s]),
+                f"{cost[s]:.1f}",
+            ]
+            for s in SCORES
+        ],
     )
 )
 
 # %% tags=["hide-input"]
-fig, axes = plt.subplots(len(worlds), 3, figsize=(10, 2.5 * len(worlds)), squeeze=False)
+fig, axes = plt.subplots(
+    len(worlds), 3, figsize=(10, 2.5 * len(worlds)), squeeze=False
+)
 for row, w in zip(axes, worlds, strict=True):
-    for ax, s in zip(row, ("NLL", "regret, posterior", "regret, encoder"), strict=True):
+    for ax, s in zip(
+        row, ("NLL", "regret, posterior", "regret, encoder"), strict=True
+    ):
         inside, outside = scores[w][w][s], scores[w][studies[w][0]][s]
         both = torch.cat([inside, outside])
         bins = np.linspace(both.min(), both.quantile(0.99), 45)
@@ -446,27 +724,38 @@ for row, w in zip(axes, worlds, strict=True):
 fig.tight_layout()
 show(
     fig,
-    caption="The same test images under three scores; each row is a model with its own world (blue) and the main set from outside (orange). "
-    "The further apart the two colours, the better the detector.",
-    alt="Grid of histograms: for each trained model, negative log-likelihood, regret of the posterior and regret of the encoder, inside against outside.",
+    caption="The same test images under three scores; each row is a model with "
+    "its own world (blue) and the main set from outside (orange). The "
+    "further apart the two colours, the better the detector.",
+    alt="Grid of histograms: for each trained model, negative log-likelihood, "
+    "regret of the posterior and regret of the encoder, inside against "
+    "outside.",
 )
 
 # %% [markdown]
 # Where would *you* put the threshold? Move it. Everything to the right of the line raises the alarm.
 
 # %% tags=["hide-input"]
-inside, outside = scores[home][home]["regret, posterior"], scores[home][away]["regret, posterior"]
+inside, outside = (
+    scores[home][home]["regret, posterior"],
+    scores[home][away]["regret, posterior"],
+)
 bins = np.linspace(0, float(torch.cat([inside, outside]).quantile(0.98)), 45)
 steps_of_slider, labels = [], []
 for q in (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99):
     threshold = inside.quantile(q).item()
-    false, caught = ((values >= threshold).float().mean().item() for values in (inside, outside))
+    false, caught = (
+        (values >= threshold).float().mean().item() for values in (inside, outside)
+    )
     fig, ax = plt.subplots(figsize=(6.4, 2.8))
     ax.hist(inside, bins, alpha=0.6, label=home)
     ax.hist(outside, bins, alpha=0.6, label=away)
     ax.axvline(threshold, color="black", lw=1.5)
     ax.set(xlabel="regret (posterior), nats", yticks=[])
-    ax.set_title(f"threshold {threshold:.1f} nats: {100 * false:.0f} % false alarms, {100 * caught:.0f} % caught")
+    ax.set_title(
+        f"threshold {threshold:.1f} nats: {100 * false:.0f} % false alarms, "
+        f"{100 * caught:.0f} % caught"
+    )
     ax.legend(loc="upper right")
     steps_of_slider.append(fig)
     labels.append(f"{threshold:.1f}")
@@ -474,7 +763,9 @@ frames(
     steps_of_slider,
     labels,
     description="threshold",
-    caption=f"Regret of test images from {home} (inside) and {away} (outside), and what a threshold makes of them. To the left more is caught, and more of the innocent are accused.",
+    caption=f"Regret of test images from {home} (inside) and {away} (outside), and "
+    "what a threshold makes of them. To the left more is caught, and more of "
+    "the innocent are accused.",
     alt="Two histograms of regret with a vertical line at the threshold",
 )
 
@@ -492,8 +783,11 @@ for name in (home, away):
 fig = image_rows(rows)
 show(
     fig,
-    caption="In each row the six images with the least regret, then the six with the most (posterior variant). Below each set, the decoder's answer to the trained encoder's guess.",
-    alt="Four rows of twelve images: images of the world and their reconstructions, images from outside and their reconstructions.",
+    caption="In each row the six images with the least regret, then the six with "
+    "the most (posterior variant). Below each set, the decoder's answer "
+    "to the trained encoder's guess.",
+    alt="Four rows of twelve images: images of the world and their "
+    "reconstructions, images from outside and their reconstructions.",
 )
 
 # %% [markdown]
@@ -501,24 +795,52 @@ show(
 #
 # The standard errors above say how much another draw of *test images* would change. Another training run is another matter, so here are the main pairs for every seed.
 
-# %%
-over_seeds: dict[str, dict[str, list[float]]] = {w: {"NLL": [], "regret, posterior": []} for w in worlds}
+# %% tags=["hide-input"]
+over_seeds: dict[str, dict[str, list[float]]] = {
+    w: {"NLL": [], "regret, posterior": []} for w in worlds
+}
 for w in worlds:
     for seed, vae in enumerate(models[w]):
         a, b = sets[w][w], sets[w][studies[w][0]]
         if seed == 0:
-            both = [(scores[w][w][s], scores[w][studies[w][0]][s]) for s in over_seeds[w]]
+            both = [
+                (scores[w][w][s], scores[w][studies[w][0]][s])
+                for s in over_seeds[w]
+            ]
         else:
             with seeded(0, device):
-                both = [tuple(negative_log_likelihood(vae, x, samples=settings["nll_samples"]) for x in (a, b))]
+                both = [
+                    tuple(
+                        negative_log_likelihood(
+                            vae, x, samples=settings["nll_samples"]
+                        )
+                        for x in (a, b)
+                    )
+                ]
             both.append(tuple(regret(vae, x, adapt="posterior") for x in (a, b)))
         for s, (inside, outside) in zip(over_seeds[w], both, strict=True):
             over_seeds[w][s].append(auroc(inside, outside).value)
-seeds_summary = {w: {s: mean_and_standard_error(v) for s, v in values.items()} for w, values in over_seeds.items()}
+seeds_summary = {
+    w: {s: mean_and_standard_error(v) for s, v in values.items()}
+    for w, values in over_seeds.items()
+}
 tell(
     markdown_table(
-        [f"AUROC, mean ± standard error over {settings['seeds']} seeds", "NLL", "regret, posterior"],
-        [[f"{w} → {studies[w][0]}", *(f"{v.mean:.3f} ± {v.standard_error:.3f}" for v in values.values())] for w, values in seeds_summary.items()],
+        [
+            f"AUROC, mean ± standard error over {settings['seeds']} seeds",
+            "NLL",
+            "regret, posterior",
+        ],
+        [
+            [
+                f"{w} → {studies[w][0]}",
+                *(
+                    f"{v.mean:.3f} ± {v.standard_error:.3f}"
+                    for v in values.values()
+                ),
+            ]
+            for w, values in seeds_summary.items()
+        ],
     )
 )
 
@@ -528,34 +850,66 @@ tell(
 # **Steps and learning rate.** Too few steps and nothing has happened yet. With many, every image arrives at its own best guess, those of the world too; and with a large rate the last
 # steps are noise. See which of these matters.
 
-# %%
+# %% tags=["hide-input"]
 n_knob = pick(smoke=10, cpu=100, gpu=300, paper=500)
 inside, outside = sets[home][home][:n_knob], sets[home][away][:n_knob]
 grids = {
-    "posterior": (pick(smoke=[1, 10], cpu=[3, 10, 30, 100, 300], gpu=[1, 3, 10, 30, 100, 300], paper=[1, 3, 10, 30, 100, 300, 1000]), [5e-3, 2e-2, 1e-1]),
-    "encoder": (pick(smoke=[1, 10], cpu=[10, 30, 100], gpu=[3, 10, 30, 100, 300], paper=[3, 10, 30, 100, 300]), [5e-5, 2e-4, 1e-3]),
-}  # fmt: skip
+    "posterior": (
+        pick(
+            smoke=[1, 10],
+            cpu=[3, 10, 30, 100, 300],
+            gpu=[1, 3, 10, 30, 100, 300],
+            paper=[1, 3, 10, 30, 100, 300, 1000],
+        ),
+        [5e-3, 2e-2, 1e-1],
+    ),
+    "encoder": (
+        pick(
+            smoke=[1, 10],
+            cpu=[10, 30, 100],
+            gpu=[3, 10, 30, 100, 300],
+            paper=[3, 10, 30, 100, 300],
+        ),
+        [5e-5, 2e-4, 1e-3],
+    ),
+}
 knobs = {}
 for adapt, (steps_grid, rates) in grids.items():
     size = n_knob if adapt == "posterior" else max(1, n_knob // 2)
     for lr in rates:
         for k in steps_grid:
-            a, b = (likelihood_regret(model, x[:size], adapt=adapt, steps=k, lr=lr, progress=False).cpu() for x in (inside, outside))
-            knobs[adapt, lr, k] = (auroc(a, b).value, a.mean().item(), b.mean().item())
+            a, b = (
+                likelihood_regret(
+                    model, x[:size], adapt=adapt, steps=k, lr=lr, progress=False
+                ).cpu()
+                for x in (inside, outside)
+            )
+            knobs[adapt, lr, k] = (
+                auroc(a, b).value,
+                a.mean().item(),
+                b.mean().item(),
+            )
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
 for ax, (adapt, (steps_grid, rates)) in zip(axes, grids.items(), strict=True):
     for lr, marker in zip(rates, "osv", strict=True):
-        ax.plot(steps_grid, [knobs[adapt, lr, k][0] for k in steps_grid], f"{marker}-", label=f"learning rate {lr:g}")
+        ax.plot(
+            steps_grid,
+            [knobs[adapt, lr, k][0] for k in steps_grid],
+            f"{marker}-",
+            label=f"learning rate {lr:g}",
+        )
     ax.axhline(0.5, color="black", lw=1, ls=":")
     ax.set(xscale="log", xlabel="steps", title=f'adapt="{adapt}"')
     ax.legend(fontsize=8)
 axes[0].set_ylabel(f"AUROC, {home} → {away}")
 show(
     fig,
-    caption="AUROC against the number of steps, for three learning rates of each variant. The dotted line is chance.",
-    alt="Two panels of curves: area under the ROC curve against the number of optimisation steps for three learning rates.",
+    caption="AUROC against the number of steps, for three learning rates of each "
+    "variant. The dotted line is chance.",
+    alt="Two panels of curves: area under the ROC curve against the number of "
+    "optimisation steps for three learning rates.",
 )
 
 # %% [markdown]
@@ -565,19 +919,44 @@ show(
 # regret then move towards the same number, $\log p_\theta(x)$, whatever the encoder (first chapter, section 7): to leading order the bound of $S$ samples falls short by
 # $\operatorname{Var}(w) / (2 S\, p_\theta(x)^2)$, so the regret must fade as $1/S$ once $S$ is large enough. A better bound makes a *smaller* regret. Whether it makes a worse detector is another matter.
 
-# %%
-bound_samples = pick(smoke=[1, 10], cpu=[1, 10, 100, 1000], gpu=[1, 10, 100, 1000, 10_000], paper=[1, 10, 100, 1000, 10_000])
+# %% tags=["hide-input"]
+bound_samples = pick(
+    smoke=[1, 10],
+    cpu=[1, 10, 100, 1000],
+    gpu=[1, 10, 100, 1000, 10_000],
+    paper=[1, 10, 100, 1000, 10_000],
+)
 n_bound = max(5, n_knob // 2)
 fading = []
 for s in bound_samples:
-    weighted = partial(likelihood_regret, bound=importance_bound, objective=elbo, samples=s, adapt="posterior", steps=settings["steps"], progress=False)
-    a, b = weighted(model, inside[:n_bound]).cpu(), weighted(model, outside[:n_bound]).cpu()
+    weighted = partial(
+        likelihood_regret,
+        bound=importance_bound,
+        objective=elbo,
+        samples=s,
+        adapt="posterior",
+        steps=settings["steps"],
+        progress=False,
+    )
+    a, b = (
+        weighted(model, inside[:n_bound]).cpu(),
+        weighted(model, outside[:n_bound]).cpu(),
+    )
     fading.append((s, a.mean().item(), b.mean().item(), auroc(a, b)))
 tell(
-    f"The regret measured with the importance-weighted bound (posterior variant, {n_bound} + {n_bound} images):\n\n"
+    "The regret measured with the importance-weighted bound (posterior variant, "
+    f"{n_bound} + {n_bound} images):\n\n"
     + markdown_table(
         ["samples S", f"mean regret, {home}", f"mean regret, {away}", "AUROC"],
-        [[f"{s:,}", f"{a:.2f}", f"{b:.2f}", f"{area.value:.3f} ± {area.standard_error:.3f}"] for s, a, b, area in fading],
+        [
+            [
+                f"{s:,}",
+                f"{a:.2f}",
+                f"{b:.2f}",
+                f"{area.value:.3f} ± {area.standard_error:.3f}",
+            ]
+            for s, a, b, area in fading
+        ],
     )
 )
 
@@ -589,38 +968,77 @@ tell(
 # **The likelihood.** With grey levels a Bernoulli decoder computes a cross-entropy that is no density. The paper's decoder instead gives each of the 256 grey
 # levels a probability. That is about ten times the work, so on a small machine the model below is smaller and trained on fewer images: compare the two *scores* within this table, not the table with the one above.
 
-# %%
-pixelwise = new_vae(shape, seed=0, outputs=256, width=pick(smoke=None, cpu=8, gpu=32, paper=32))
-fit(pixelwise, elbo, training[home][: settings["categorical"]], epochs=pick(smoke=1, cpu=3, gpu=5, paper=200), batch_size=64, progress=False)
+# %% tags=["hide-input"]
+pixelwise = new_vae(
+    shape, seed=0, outputs=256, width=pick(smoke=None, cpu=8, gpu=32, paper=32)
+)
+fit(
+    pixelwise,
+    elbo,
+    training[home][: settings["categorical"]],
+    epochs=pick(smoke=1, cpu=3, gpu=5, paper=200),
+    batch_size=64,
+    progress=False,
+)
 n_levels = pick(smoke=5, cpu=40, gpu=300, paper=500)
 both = [x[:n_levels] for x in (inside, outside)]
 levels = {}
 with seeded(0, device):
-    levels["NLL"] = [negative_log_likelihood(pixelwise, x, samples=10, chunk=100).cpu() for x in both]
-levels["regret, posterior"] = [regret(pixelwise, x, adapt="posterior", samples=4).cpu() for x in both]
+    levels["NLL"] = [
+        negative_log_likelihood(pixelwise, x, samples=10, chunk=100).cpu()
+        for x in both
+    ]
+levels["regret, posterior"] = [
+    regret(pixelwise, x, adapt="posterior", samples=4).cpu() for x in both
+]
 levels_area = {s: auroc(*pair) for s, pair in levels.items()}
 tell(
-    f"256 grey levels, {settings['categorical']:,} training images, {home} → {away}, {n_levels} + {n_levels} images: "
-    + ", ".join(f"{s} {area.value:.3f} ± {area.standard_error:.3f}" for s, area in levels_area.items())
-    + f" (AUROC). Mean NLL: {levels['NLL'][0].mean():.0f} nats inside, {levels['NLL'][1].mean():.0f} outside."
+    f"256 grey levels, {settings['categorical']:,} training images, {home} → "
+    f"{away}, {n_levels} + {n_levels} images: "
+    + ", ".join(
+        f"{s} {area.value:.3f} ± {area.standard_error:.3f}"
+        for s, area in levels_area.items()
+    )
+    + f" (AUROC). Mean NLL: {levels['NLL'][0].mean():.0f} nats inside, "
+    f"{levels['NLL'][1].mean():.0f} outside."
 )
 
 # %% [markdown]
 # **The training.** The regret compares the encoder with what the decoder could do, so the decoder must be able to do something. Here is the same model after one pass over a
 # tenth of the images:
 
-# %%
+# %% tags=["hide-input"]
 green = new_vae(shape, seed=0)
-fit(green, elbo, training[home][: settings["train"] // 10], epochs=1, batch_size=128, progress=False)
+fit(
+    green,
+    elbo,
+    training[home][: settings["train"] // 10],
+    epochs=1,
+    batch_size=128,
+    progress=False,
+)
 early = {}
 with seeded(0, device):
-    early["NLL"] = [negative_log_likelihood(green, x, samples=settings["nll_samples"]).cpu() for x in (inside, outside)]
-early["regret, posterior"] = [regret(green, x, adapt="posterior").cpu() for x in (inside, outside)]
+    early["NLL"] = [
+        negative_log_likelihood(green, x, samples=settings["nll_samples"]).cpu()
+        for x in (inside, outside)
+    ]
+early["regret, posterior"] = [
+    regret(green, x, adapt="posterior").cpu() for x in (inside, outside)
+]
 early_area = {s: auroc(*pair) for s, pair in early.items()}
 tell(
     markdown_table(
         [f"AUROC, {home} → {away}", "hardly trained", "trained"],
-        [[s, f"{a.value:.3f} ± {a.standard_error:.3f}", f"{areas[home][away][s].value:.3f} ± {areas[home][away][s].standard_error:.3f}"] for s, a in early_area.items()],
+        [
+            [
+                s,
+                f"{a.value:.3f} ± {a.standard_error:.3f}",
+                f"{areas[home][away][s].value:.3f} ± "
+                f"{areas[home][away][s].standard_error:.3f}",
+            ]
+            for s, a in early_area.items()
+        ],
     )
 )
 
@@ -631,19 +1049,40 @@ tell(
 
 # %% tags=["hide-input"]
 regrets = [s for s in SCORES if s.startswith("regret")]
-hardest = {s: min(((area[s].value, f"{w} → {name}") for w in worlds for name, area in areas[w].items())) for s in regrets}
+hardest = {
+    s: min(
+        (
+            (area[s].value, f"{w} → {name}")
+            for w in worlds
+            for name, area in areas[w].items()
+        )
+    )
+    for s in regrets
+}
 beaten = []
 for w in worlds:
     for name, area in areas[w].items():
         s = max(SCORES[:4], key=lambda s: area[s].value)
         ours, theirs = area[regrets[0]], area[s]
-        if theirs.value > ours.value + 2 * (ours.standard_error + theirs.standard_error):
-            beaten.append(f"{w} → {name} ({s}: {theirs.value:.3f}, {regrets[0]}: {ours.value:.3f})")
+        if theirs.value > ours.value + 2 * (
+            ours.standard_error + theirs.standard_error
+        ):
+            beaten.append(
+                f"{w} → {name} ({s}: {theirs.value:.3f}, {regrets[0]}: "
+                f"{ours.value:.3f})"
+            )
 tell(
-    "In this run the regret is weakest on " + " and on ".join(f"{row} ({s}: {v:.3f})" for s, (v, row) in hardest.items()) + ". "
-    + ("A simpler score beats the posterior variant, by more than two standard errors of each, on: " + "; ".join(beaten) + "." if beaten
-       else "No simpler score beats the posterior variant anywhere by more than two standard errors of each.")
-)  # fmt: skip
+    "In this run the regret is weakest on "
+    + " and on ".join(f"{row} ({s}: {v:.3f})" for s, (v, row) in hardest.items())
+    + ". "
+    + (
+        "A simpler score beats the posterior variant, by more than two standard "
+        "errors of each, on: " + "; ".join(beaten) + "."
+        if beaten
+        else "No simpler score beats the posterior variant anywhere by more than "
+        "two standard errors of each."
+    )
+)
 
 # %% [markdown]
 # - **It measures the encoder's ignorance, not the image's strangeness.** An image that the encoder happens to handle has little regret, however odd. A world whose images
@@ -665,22 +1104,55 @@ save_results(
     {
         "settings": settings,
         "auroc": {
-            w: {name: {s: stored(area[s]) for s in SCORES} for name, area in areas[w].items()} for w in worlds
+            w: {
+                name: {s: stored(area[s]) for s in SCORES}
+                for name, area in areas[w].items()
+            }
+            for w in worlds
         },
         "average_auroc": average,
         "main_pairs": {
-            w: {s: {"auprc": v[0], "fpr_at_95_tpr": v[1]} for s, v in details[w].items()} | {"outside": studies[w][0]} for w in worlds
+            w: {
+                s: {"auprc": v[0], "fpr_at_95_tpr": v[1]}
+                for s, v in details[w].items()
+            }
+            | {"outside": studies[w][0]}
+            for w in worlds
         },
-        "mean_score": {w: {name: {s: v.mean().item() for s, v in values.items()} for name, values in scores[w].items()} for w in worlds},
+        "mean_score": {
+            w: {
+                name: {s: v.mean().item() for s, v in values.items()}
+                for name, values in scores[w].items()
+            }
+            for w in worlds
+        },
         "milliseconds_an_image": cost,
         "seeds": {
-            w: {s: {"mean": v.mean, "standard_error": v.standard_error} for s, v in values.items()} for w, values in seeds_summary.items()
+            w: {
+                s: {"mean": v.mean, "standard_error": v.standard_error}
+                for s, v in values.items()
+            }
+            for w, values in seeds_summary.items()
         },
         "steps_and_rates": [
-            {"adapt": adapt, "lr": lr, "steps": k, "auroc": v[0], "mean_inside": v[1], "mean_outside": v[2]} for (adapt, lr, k), v in knobs.items()
+            {
+                "adapt": adapt,
+                "lr": lr,
+                "steps": k,
+                "auroc": v[0],
+                "mean_inside": v[1],
+                "mean_outside": v[2],
+            }
+            for (adapt, lr, k), v in knobs.items()
         ],
         "importance_bound": [
-            {"samples": s, "mean_inside": a, "mean_outside": b, "auroc": stored(area)} for s, a, b, area in fading
+            {
+                "samples": s,
+                "mean_inside": a,
+                "mean_outside": b,
+                "auroc": stored(area),
+            }
+            for s, a, b, area in fading
         ],
         "hardly_trained": {s: stored(area) for s, area in early_area.items()},
         "categorical": {s: stored(area) for s, area in levels_area.items()},

@@ -64,15 +64,19 @@ device = default_device()
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(2, 8, figsize=(8, 2.1))
-for ax, image in zip(axes.flat, load("three-dots", n=16, size=64).images, strict=True):
+for ax, image in zip(
+    axes.flat, load("three-dots", n=16, size=64).images, strict=True
+):
     ax.imshow(image[0], cmap="gray", vmin=0, vmax=1)
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set_visible(True)
 show(
     fig,
-    caption="Three dots at random places. Six numbers make the image; nobody tells the model which, nor that there are six.",
-    alt="Two rows of eight white squares with three black dots each, at random positions.",
+    caption="Three dots at random places. Six numbers make the image; nobody tells "
+    "the model which, nor that there are six.",
+    alt="Two rows of eight white squares with three black dots each, at random "
+    "positions.",
 )
 
 # %% [markdown]
@@ -93,39 +97,62 @@ place = torch.tensor([[14.0, 20.0, 44.0, 12.0, 36.0, 48.0]], dtype=torch.float64
 def renderer_columns(directions: torch.Tensor, size: int = 64) -> torch.Tensor:
     """Derivatives of the drawn image along `directions` [K, 6] of its factors: [K, 1, size, size]."""
     draw = partial(render_three_dots, size=size)
-    return torch.func.vmap(lambda v: torch.func.jvp(draw, (place,), (v[None],))[1][0])(directions)
+    return torch.func.vmap(
+        lambda v: torch.func.jvp(draw, (place,), (v[None],))[1][0]
+    )(directions)
 
 
 with seeded(0):
     rotation = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))[0]
-straight, mixed = renderer_columns(torch.eye(6, dtype=torch.float64)), renderer_columns(rotation)
+straight, mixed = (
+    renderer_columns(torch.eye(6, dtype=torch.float64)),
+    renderer_columns(rotation),
+)
 
 
 # %% tags=["hide-input"]
-def draw_columns(rows: dict[str, torch.Tensor], columns: int, scale: float | None = None) -> plt.Figure:
+def draw_columns(
+    rows: dict[str, torch.Tensor], columns: int, scale: float | None = None
+) -> plt.Figure:
     """Rows of signed images [K, 1, H, W]: purple where a pixel gets lighter, orange where it gets darker."""
-    fig, axes = plt.subplots(len(rows), columns, figsize=(0.95 * columns + 1.2, 1.05 * len(rows)), squeeze=False)
+    fig, axes = plt.subplots(
+        len(rows),
+        columns,
+        figsize=(0.95 * columns + 1.2, 1.05 * len(rows)),
+        squeeze=False,
+    )
     for line, (name, images) in zip(axes, rows.items(), strict=True):
         limit = scale or float(images.abs().quantile(0.995)) or 1.0
         for ax in line:
             ax.set_axis_off()
         for ax, image in zip(line, images, strict=False):
             ax.imshow(image[0].detach().cpu(), cmap="PuOr", vmin=-limit, vmax=limit)
-        line[0].text(-0.08, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
+        line[0].text(
+            -0.08, 0.5, name, transform=line[0].transAxes, ha="right", va="center"
+        )
     return fig
 
 
 fig = draw_columns({"six numbers": straight, "rotated": mixed}, 6)
 show(
     fig,
-    caption="What changes in the image when one number moves. Above, the numbers that drew it: each moves one dot. Below, a rotation of them: "
-    "each moves all dots at once. Purple pixels get lighter, orange ones darker. Both rows span the same small changes of the image.",
-    alt="Two rows of six difference images. Above, each shows the two edges of a single dot; below, each shows the edges of all three.",
+    caption="What changes in the image when one number moves. Above, the numbers "
+    "that drew it: each moves one dot. Below, a rotation of them: each "
+    "moves all dots at once. Purple pixels get lighter, orange ones "
+    "darker. Both rows span the same small changes of the image.",
+    alt="Two rows of six difference images. Above, each shows the two edges of a "
+    "single dot; below, each shows the edges of all three.",
 )
 
 # %% tags=["hide-input"]
-l1 = {"six numbers": straight.abs().sum().item(), "rotated": mixed.abs().sum().item()}
-l2 = {"six numbers": straight.square().sum().item(), "rotated": mixed.square().sum().item()}
+l1 = {
+    "six numbers": straight.abs().sum().item(),
+    "rotated": mixed.abs().sum().item(),
+}
+l2 = {
+    "six numbers": straight.square().sum().item(),
+    "rotated": mixed.square().sum().item(),
+}
 tell(
     markdown_table(
         ["code", "sum of squares of the columns", "sum of absolute values"],
@@ -177,14 +204,18 @@ singular_values = torch.linalg.svdvals(straight.flatten(1))
 
 def pca_cost(columns: torch.Tensor, noise: float = 0.5) -> float:
     """C(J) in nats, for columns [D, *image]."""
-    return 0.5 * torch.log1p(columns.flatten(1).square().sum(1) / noise**2).sum().item()
+    return (
+        0.5
+        * torch.log1p(columns.flatten(1).square().sum(1) / noise**2).sum().item()
+    )
 
 
 tell(
     "The six singular values of the renderer's Jacobian at this picture: "
     + ", ".join(f"{v:.2f}" for v in singular_values)
-    + f". The cost $C$ of the six numbers is {pca_cost(straight):.4f} nats, of the random rotation {pca_cost(mixed):.4f} nats, "
-    f"a difference of {pca_cost(mixed) - pca_cost(straight):.4f}."
+    + f". The cost $C$ of the six numbers is {pca_cost(straight):.4f} nats, of "
+    f"the random rotation {pca_cost(mixed):.4f} nats, a difference of "
+    f"{pca_cost(mixed) - pca_cost(straight):.4f}."
 )
 
 # %% [markdown]
@@ -200,14 +231,15 @@ tell(
 # Why does L1 tell rotations apart? For a pixel $p$ that only latent 1 moves, row $p$ of $J$ is $(a, 0)$. Turned by an angle $\varphi$ it becomes $(a \cos\varphi, -a \sin\varphi)$, with the absolute sum
 # $|a|\,(|\cos\varphi| + |\sin\varphi|)$: least on the axes, and $\sqrt 2$ times as much at 45°. Where two latents change *different* pixels, L1 wants them unmixed. Where they change the *same* pixels, it depends on how:
 
-# %%
+# %% tags=["hide-input"]
 angles = torch.linspace(0, math.pi / 2, 46, dtype=torch.float64)
 
 
 def turned(i: int, j: int, norm: torch.Tensor) -> list[float]:
     """The norm of columns i and j, turned by each angle, over its value at angle 0."""
     values = [
-        norm(math.cos(a) * straight[i] + math.sin(a) * straight[j]).sum() + norm(math.cos(a) * straight[j] - math.sin(a) * straight[i]).sum()
+        norm(math.cos(a) * straight[i] + math.sin(a) * straight[j]).sum()
+        + norm(math.cos(a) * straight[j] - math.sin(a) * straight[i]).sum()
         for a in angles.tolist()
     ]
     return [(v / values[0]).item() for v in values]
@@ -216,15 +248,22 @@ def turned(i: int, j: int, norm: torch.Tensor) -> list[float]:
 fig, ax = plt.subplots(figsize=(6, 3.2))
 degrees = angles * 180 / math.pi
 ax.plot(degrees, turned(0, 2, torch.abs), label="L1: two dots, sideways")
-ax.plot(degrees, turned(0, 1, torch.abs), "--", label="L1: one dot, sideways and down")
+ax.plot(
+    degrees, turned(0, 1, torch.abs), "--", label="L1: one dot, sideways and down"
+)
 ax.plot(degrees, turned(0, 2, torch.square), ":", label="L2: either")
-ax.set(xlabel="rotation between two latents, degrees", ylabel="norm, relative to 0°")
+ax.set(
+    xlabel="rotation between two latents, degrees", ylabel="norm, relative to 0°"
+)
 ax.legend()
 show(
     fig,
-    caption="L1 norm of two columns as they are mixed. Mixing two <em>dots</em> costs up to 41 % more. Mixing the two directions of <em>one round dot</em> costs nothing: a disc has no corners "
-    "by which to tell right from up. The sum of squares never moves.",
-    alt="Line chart over the angle from 0 to 90 degrees: one curve rises to 1.41 at 45 degrees and falls back; two others stay at 1.",
+    caption="L1 norm of two columns as they are mixed. Mixing two <em>dots</em> "
+    "costs up to 41 % more. Mixing the two directions of <em>one round "
+    "dot</em> costs nothing: a disc has no corners by which to tell right "
+    "from up. The sum of squares never moves.",
+    alt="Line chart over the angle from 0 to 90 degrees: one curve rises to 1.41 "
+    "at 45 degrees and falls back; two others stay at 1.",
 )
 
 # %% [markdown]
@@ -246,10 +285,14 @@ show(
 # %%
 def jacobian(model: VAE, z: torch.Tensor) -> torch.Tensor:
     """[B, D, *image] from z [B, D]: `vaekit.decoder_jacobian` without its checks."""
-    basis = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)[:, None].expand(-1, len(z), -1)  # [D, B, D]
+    # [D, B, D]
+    basis = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)[:, None].expand(
+        -1, len(z), -1
+    )
 
     def column(v: torch.Tensor) -> torch.Tensor:
-        return torch.func.jvp(lambda z: model.likelihood(z).mean, (z,), (v,))[1]  # J v
+        # J v
+        return torch.func.jvp(lambda z: model.likelihood(z).mean, (z,), (v,))[1]
 
     return torch.func.vmap(column)(basis).transpose(0, 1)
 
@@ -272,12 +315,19 @@ def difference_error(step: float) -> float:
     """Relative error of forward differences in single precision, over all entries of J."""
     model, z32 = small.float(), z
     shifts = step * torch.eye(10)[:, None]  # [D, 1, D]
-    estimate = (model.likelihood(z32 + shifts).mean - model.likelihood(z32).mean) / step  # [D, B, *image]
-    return ((estimate.transpose(0, 1) - exact).abs().sum() / exact.abs().sum()).item()
+    # [D, B, *image]
+    estimate = (
+        model.likelihood(z32 + shifts).mean - model.likelihood(z32).mean
+    ) / step
+    return (
+        (estimate.transpose(0, 1) - exact).abs().sum() / exact.abs().sum()
+    ).item()
 
 
 errors = [difference_error(step) for step in steps.tolist()]
-forward = ((decoder_jacobian(small.float(), z) - exact).abs().sum() / exact.abs().sum()).item()
+forward = (
+    (decoder_jacobian(small.float(), z) - exact).abs().sum() / exact.abs().sum()
+).item()
 
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6, 3))
@@ -288,8 +338,10 @@ ax.set(xlabel="step", ylabel="relative error of J, float32")
 ax.legend()
 show(
     fig,
-    caption="Error of the Jacobian in single precision, against double precision. Differences have a best step; forward mode has none to choose.",
-    alt="On logarithmic axes the error of forward differences falls and rises again with the step; a horizontal line far below it shows forward mode.",
+    caption="Error of the Jacobian in single precision, against double precision. "
+    "Differences have a best step; forward mode has none to choose.",
+    alt="On logarithmic axes the error of forward differences falls and rises "
+    "again with the step; a horizontal line far below it shows forward mode.",
 )
 
 # %% [markdown]
@@ -300,7 +352,10 @@ show(
 
 # %%
 with seeded(1):
-    sampled = torch.stack([jacobian_l1(small, z, columns=2) for _ in range(400)]).detach()  # [draws, B]
+    # [draws, B]
+    sampled = torch.stack(
+        [jacobian_l1(small, z, columns=2) for _ in range(400)]
+    ).detach()
 full = jacobian_l1(small, z).detach()
 deviation = (sampled.mean(0) - full) / (sampled.std(0) / len(sampled) ** 0.5)
 
@@ -308,15 +363,25 @@ deviation = (sampled.mean(0) - full) / (sampled.std(0) / len(sampled) ** 0.5)
 fig, ax = plt.subplots(figsize=(6, 2.8))
 ax.hist(sampled[:, 0].numpy(), bins=45, color=COLOURS[5])
 ax.axvline(full[0].item(), color="black", label="all ten columns")
-ax.axvline(sampled[:, 0].mean().item(), color=COLOURS[1], ls="--", label="mean of the draws")
+ax.axvline(
+    sampled[:, 0].mean().item(),
+    color=COLOURS[1],
+    ls="--",
+    label="mean of the draws",
+)
 ax.set(xlabel="penalty of one image, from 2 of 10 columns", ylabel="draws")
 ax.legend()
 show(
     fig,
-    caption="The penalty of one image estimated from two columns at a time, 400 times. There are 45 pairs, hence the steps; the mean is right.",
-    alt="Histogram of penalty estimates with the exact value and the mean of the draws marked by two nearly coinciding lines.",
+    caption="The penalty of one image estimated from two columns at a time, 400 "
+    "times. There are 45 pairs, hence the steps; the mean is right.",
+    alt="Histogram of penalty estimates with the exact value and the mean of the "
+    "draws marked by two nearly coinciding lines.",
 )
-tell(f"Over the eight images the means are off by at most {deviation.abs().max():.1f} of their standard errors.")
+tell(
+    "Over the eight images the means are off by at most "
+    f"{deviation.abs().max():.1f} of their standard errors."
+)
 
 # %% [markdown]
 # ### The objective
@@ -341,8 +406,15 @@ tell(f"Over the eight images the means are off by at most {deviation.abs().max()
 
 # %%
 with seeded(2):
-    W, b = torch.zeros(6, 2, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
-    W[:3, 0], W[3:, 1] = torch.randn(3, dtype=torch.float64), torch.randn(3, dtype=torch.float64)  # each pixel has one cause
+    W, b = (
+        torch.zeros(6, 2, dtype=torch.float64),
+        torch.randn(6, dtype=torch.float64),
+    )
+    # each pixel has one cause
+    W[:3, 0], W[3:, 1] = (
+        torch.randn(3, dtype=torch.float64),
+        torch.randn(3, dtype=torch.float64),
+    )
     z = torch.randn(5, 2, dtype=torch.float64)
 
 
@@ -363,13 +435,29 @@ p = torch.sigmoid(z @ W.T + b)
 by_hand = (p * (1 - p))[:, None] * W.T  # [B, D, P]
 by_library = decoder_jacobian(linear_sigmoid(W, b), z).flatten(2)
 norms = {
-    angle: [norm(linear_sigmoid(W @ pair_rotation(math.radians(angle)), b), z @ pair_rotation(math.radians(angle))).mean().item() for norm in (jacobian_l1, jacobian_l2)]
+    angle: [
+        norm(
+            linear_sigmoid(W @ pair_rotation(math.radians(angle)), b),
+            z @ pair_rotation(math.radians(angle)),
+        )
+        .mean()
+        .item()
+        for norm in (jacobian_l1, jacobian_l2)
+    ]
     for angle in (0, 15, 45)
 }
 
 # %% tags=["hide-input"]
-tell(f"Largest difference between the library's Jacobian and the formula: {(by_library - by_hand).abs().max():.1e}.")
-tell(markdown_table(["rotation", "L1 norm", "squared L2 norm"], [[f"{angle}°", f"{a:.4f}", f"{c:.4f}"] for angle, (a, c) in norms.items()]))
+tell(
+    "Largest difference between the library's Jacobian and the formula: "
+    f"{(by_library - by_hand).abs().max():.1e}."
+)
+tell(
+    markdown_table(
+        ["rotation", "L1 norm", "squared L2 norm"],
+        [[f"{angle}°", f"{a:.4f}", f"{c:.4f}"] for angle, (a, c) in norms.items()],
+    )
+)
 
 # %% [markdown]
 # ## 5. Scores, near and far
@@ -386,30 +474,73 @@ tell(markdown_table(["rotation", "L1 norm", "squared L2 norm"], [[f"{angle}°", 
 #
 # No score should be read without its ceiling. Five bins carry at most $\log 5$ nats, and a factor with thirteen equally likely values has $\log 13$: even a *perfect* code has a gap below 1. Some codes whose quality we know, at every radius:
 
-# %%
-rhos = pick(smoke=(0.1, 0.3, 1.0), cpu=(0.1, 0.2, 0.3, 0.6, 1.0), gpu=(0.1, 0.2, 0.3, 0.6, 1.0), paper=(0.1, 0.2, 0.3, 0.6, 1.0))
-draws = pick(smoke=dict(points=1000, centres=2), cpu=dict(points=2000, centres=10), gpu=dict(points=4000, centres=20), paper=dict(points=10_000, centres=20))
+# %% tags=["hide-input"]
+rhos = pick(
+    smoke=(0.1, 0.3, 1.0),
+    cpu=(0.1, 0.2, 0.3, 0.6, 1.0),
+    gpu=(0.1, 0.2, 0.3, 0.6, 1.0),
+    paper=(0.1, 0.2, 0.3, 0.6, 1.0),
+)
+draws = pick(
+    smoke=dict(points=1000, centres=2),
+    cpu=dict(points=2000, centres=10),
+    gpu=dict(points=4000, centres=20),
+    paper=dict(points=10_000, centres=20),
+)
 with seeded(0):
     turns = torch.rand(40, 3) * math.pi / 2
-    any_rotation = torch.linalg.qr(torch.randn(40, 6, 6, dtype=torch.float64))[0]  # [40, 6, 6]
-    within_dots = torch.stack([torch.block_diag(*(pair_rotation(a) for a in row)) for row in turns.tolist()])
+    # [40, 6, 6]
+    any_rotation = torch.linalg.qr(torch.randn(40, 6, 6, dtype=torch.float64))[0]
+    within_dots = torch.stack(
+        [
+            torch.block_diag(*(pair_rotation(a) for a in row))
+            for row in turns.tolist()
+        ]
+    )
 
 
 def known(code: str) -> dict[float, tuple[float, float]]:
     """Gap and modularity of a code that is a known function of the factors; rotations are averaged over 40."""
-    R = {"perfect": torch.eye(6, dtype=torch.float64), "dots apart": within_dots, "rotated": any_rotation}[code]
-    found = {rho: local_scores(lambda f: f @ R, lambda f: f.double(), [64] * 6, rho=rho, **draws) for rho in rhos}
-    return {rho: (s.gap.mean().item(), s.modularity.mean().item()) for rho, s in found.items()}
+    R = {
+        "perfect": torch.eye(6, dtype=torch.float64),
+        "dots apart": within_dots,
+        "rotated": any_rotation,
+    }[code]
+    found = {
+        rho: local_scores(
+            lambda f: f @ R, lambda f: f.double(), [64] * 6, rho=rho, **draws
+        )
+        for rho in rhos
+    }
+    return {
+        rho: (s.gap.mean().item(), s.modularity.mean().item())
+        for rho, s in found.items()
+    }
 
 
 references = {code: known(code) for code in ("perfect", "dots apart", "rotated")}
 
 # %% tags=["hide-input"]
-names = {"perfect": "the six factors", "dots apart": "each dot's x and y rotated", "rotated": "all six rotated"}
+names = {
+    "perfect": "the six factors",
+    "dots apart": "each dot's x and y rotated",
+    "rotated": "all six rotated",
+}
 tell(
     markdown_table(
-        ["code", *(f"gap, ρ = {rho:g}" for rho in rhos), *(f"modularity, ρ = {rho:g}" for rho in rhos)],
-        [[names[code], *(f"{v[r][0]:.3f}" for r in rhos), *(f"{v[r][1]:.3f}" for r in rhos)] for code, v in references.items()],
+        [
+            "code",
+            *(f"gap, ρ = {rho:g}" for rho in rhos),
+            *(f"modularity, ρ = {rho:g}" for rho in rhos),
+        ],
+        [
+            [
+                names[code],
+                *(f"{v[r][0]:.3f}" for r in rhos),
+                *(f"{v[r][1]:.3f}" for r in rhos),
+            ]
+            for code, v in references.items()
+        ],
     )
 )
 
@@ -429,15 +560,68 @@ tell(
 # a plain VAE, as for the penalised models: each comparison is at equal $\beta$. (It and the $\gamma$ below were settled in trials with other seeds.) The β-TCVAE takes the same $\beta$, and at
 # $\beta = 1$ it *is* the ELBO, estimated in another way: its row is a second control there.
 
-# %%
+# %% tags=["hide-input"]
 settings = pick(
-    smoke=dict(size=16, hidden=(32,), images=640, epochs=2, batch_size=64, anneal=10, lr=2e-3, seeds=2, columns=2, beta=1.0, gammas=(0.05, 0.1)),
-    cpu=dict(size=16, hidden=(256, 256), images=20_000, epochs=26, batch_size=64, anneal=2000, lr=1e-3, seeds=3, columns=1, beta=1.0, gammas=(0.05, 0.1)),
-    gpu=dict(size=32, hidden=None, images=20_000, epochs=48, batch_size=64, anneal=5000, lr=1e-3, seeds=5, columns=2, beta=4.0, gammas=(0.05, 0.1)),
-    paper=dict(size=64, hidden=None, images=500_000, epochs=39, batch_size=64, anneal=100_000, lr=1e-4, seeds=10, columns=None, beta=4.0, gammas=(0.05, 0.1, 0.2, 0.4)),
+    smoke=dict(
+        size=16,
+        hidden=(32,),
+        images=640,
+        epochs=2,
+        batch_size=64,
+        anneal=10,
+        lr=2e-3,
+        seeds=2,
+        columns=2,
+        beta=1.0,
+        gammas=(0.05, 0.1),
+    ),
+    cpu=dict(
+        size=16,
+        hidden=(256, 256),
+        images=20_000,
+        epochs=26,
+        batch_size=64,
+        anneal=2000,
+        lr=1e-3,
+        seeds=3,
+        columns=1,
+        beta=1.0,
+        gammas=(0.05, 0.1),
+    ),
+    gpu=dict(
+        size=32,
+        hidden=None,
+        images=20_000,
+        epochs=48,
+        batch_size=64,
+        anneal=5000,
+        lr=1e-3,
+        seeds=5,
+        columns=2,
+        beta=4.0,
+        gammas=(0.05, 0.1),
+    ),
+    paper=dict(
+        size=64,
+        hidden=None,
+        images=500_000,
+        epochs=39,
+        batch_size=64,
+        anneal=100_000,
+        lr=1e-4,
+        seeds=10,
+        columns=None,
+        beta=4.0,
+        gammas=(0.05, 0.1, 0.2, 0.4),
+    ),
 )
-size, latent_dim, updates = settings["size"], 10, settings["epochs"] * math.ceil(settings["images"] / settings["batch_size"])
-stands_for = (64 / size) ** 2  # pixels of the full size that a pixel of ours stands for
+size, latent_dim, updates = (
+    settings["size"],
+    10,
+    settings["epochs"] * math.ceil(settings["images"] / settings["batch_size"]),
+)
+# pixels of the full size that a pixel of ours stands for
+stands_for = (64 / size) ** 2
 
 
 def anywhere(factors: torch.Tensor) -> torch.Tensor:
@@ -448,11 +632,15 @@ def anywhere(factors: torch.Tensor) -> torch.Tensor:
 def in_lanes(factors: torch.Tensor) -> torch.Tensor:
     """The same, but dot k moves inside the k-th third of the picture."""
     x, y = factors[:, 0::2] / 63, factors[:, 1::2] / 63  # [N, 3] each
-    return 63 * torch.stack([(torch.arange(3) + 0.15 + 0.7 * x) / 3, 0.1 + 0.8 * y], -1).flatten(1)
+    return 63 * torch.stack(
+        [(torch.arange(3) + 0.15 + 0.7 * x) / 3, 0.1 + 0.8 * y], -1
+    ).flatten(1)
 
 
 def drawn(world: str, factors: torch.Tensor) -> torch.Tensor:
-    return render_three_dots({"lanes": in_lanes, "anywhere": anywhere}[world](factors), size)
+    return render_three_dots(
+        {"lanes": in_lanes, "anywhere": anywhere}[world](factors), size
+    )
 
 
 class Coarse(Bernoulli):
@@ -465,9 +653,14 @@ class Coarse(Bernoulli):
 def new_models() -> list[VAE]:
     models = []
     for seed in range(settings["seeds"]):
-        with seeded(100 + seed):  # not the seeds of the trials that settled the weights
+        # not the seeds of the trials that settled the weights
+        with seeded(100 + seed):
             shape, hidden = (1, size, size), settings["hidden"]
-            pair = mlp(shape, latent_dim, hidden=hidden) if hidden else conv(shape, latent_dim)
+            pair = (
+                mlp(shape, latent_dim, hidden=hidden)
+                if hidden
+                else conv(shape, latent_dim)
+            )
             models.append(VAE(*pair, latent_dim=latent_dim, likelihood=Coarse))
     return models
 
@@ -476,39 +669,71 @@ def new_models() -> list[VAE]:
 # Each method is an objective and what rises during training. The other weights of the baselines are those of the paper's comparison; for the penalty we take several, since the best one depends on how long training lasts. The seeds of a method are stacked into one batched model and trained side by side (`vaekit.fit_ensemble`).
 
 
-# %%
+# %% tags=["hide-input"]
 def rising(to: float) -> object:
     return linear(0, to, steps=settings["anneal"])
 
 
 def penalised(gamma: float, norm: int = 1) -> tuple[object, dict]:
     weight = gamma * stands_for
-    return JacobianL1(elbo, weight=weight, columns=settings["columns"], norm=norm), {"beta": rising(settings["beta"]), "weight": rising(weight)}
+    return JacobianL1(
+        elbo, weight=weight, columns=settings["columns"], norm=norm
+    ), {"beta": rising(settings["beta"]), "weight": rising(weight)}
 
 
-jl1 = {f"JL1, γ = {gamma:g}": partial(penalised, gamma) for gamma in settings["gammas"]}
+jl1 = {
+    f"JL1, γ = {gamma:g}": partial(penalised, gamma) for gamma in settings["gammas"]
+}
 shown = ["β-VAE", list(jl1)[-1]]  # the two whose pictures we look at
 methods = {
     "β-VAE": lambda: (elbo, {"beta": rising(settings["beta"])}),
     **jl1,
     "JL2, γ = 0.1": partial(penalised, 0.1, norm=2),
-    "β-TCVAE": lambda: (partial(beta_tcvae, dataset_size=settings["images"], beta=settings["beta"]), {}),
-    "FactorVAE": lambda: ([FactorVAE(latent_dim, weight=30.0, hidden=pick(smoke=16, cpu=64, gpu=1000, paper=1000)) for _ in range(settings["seeds"])], {}),
+    "β-TCVAE": lambda: (
+        partial(beta_tcvae, dataset_size=settings["images"], beta=settings["beta"]),
+        {},
+    ),
+    "FactorVAE": lambda: (
+        [
+            FactorVAE(
+                latent_dim,
+                weight=30.0,
+                hidden=pick(smoke=16, cpu=64, gpu=1000, paper=1000),
+            )
+            for _ in range(settings["seeds"])
+        ],
+        {},
+    ),
     "DIP-VAE-I": lambda: (partial(dip_vae, off_diagonal=5.0, diagonal=50.0), {}),
-    "DIP-VAE-II": lambda: (partial(dip_vae, off_diagonal=5.0, diagonal=5.0, kind="ii"), {}),
-    "annealed": lambda: (partial(annealed_capacity, weight=1000.0), {"capacity": rising(25.0)}),
+    "DIP-VAE-II": lambda: (
+        partial(dip_vae, off_diagonal=5.0, diagonal=5.0, kind="ii"),
+        {},
+    ),
+    "annealed": lambda: (
+        partial(annealed_capacity, weight=1000.0),
+        {"capacity": rising(25.0)},
+    ),
 }
 
 
 def train(world: str, method: str) -> list[VAE]:
-    factors = torch.randint(64, (settings["images"], 6), generator=torch.Generator().manual_seed(0))
+    factors = torch.randint(
+        64, (settings["images"], 6), generator=torch.Generator().manual_seed(0)
+    )
     models = new_models()
     with seeded(200):  # the discriminators of FactorVAE begin at random
         objective, schedules = methods[method]()
     fit_ensemble(
-        models, objective, drawn(world, factors), epochs=settings["epochs"], batch_size=settings["batch_size"], lr=settings["lr"],
-        schedules=schedules, device=device, progress=profile() in ("gpu", "paper"),
-    )  # fmt: skip
+        models,
+        objective,
+        drawn(world, factors),
+        epochs=settings["epochs"],
+        batch_size=settings["batch_size"],
+        lr=settings["lr"],
+        schedules=schedules,
+        device=device,
+        progress=profile() in ("gpu", "paper"),
+    )
     return models
 
 
@@ -517,7 +742,7 @@ def train(world: str, method: str) -> list[VAE]:
 # $\sum_i \max_k m_{ik} / \sum_{ik} m_{ik}$ is 1 if each latent moves one dot, whichever way, and 1/3 if each moves all three alike. It needs no bins, it does not mind the rotation within a dot, and it does not mind a factor that no latent has found, which costs the gap a sixth. A random rotation of six columns has about a half.
 
 
-# %%
+# %% tags=["hide-input"]
 @torch.no_grad()
 def strongest_dot_share(jacobian: torch.Tensor, place: torch.Tensor) -> float:
     """From columns [B, D, 1, H, W] and positions [B, 6] (0 to 63), a mean weighted by how much a latent changes."""
@@ -526,25 +751,40 @@ def strongest_dot_share(jacobian: torch.Tensor, place: torch.Tensor) -> float:
     grid = torch.arange(pixels) + 0.5
     dx2 = (grid - centres[..., :1]).square()  # [B, 3, W]
     dy2 = (grid - centres[..., 1:]).square()  # [B, 3, H]
-    owner = nn.functional.one_hot((dx2[:, :, None] + dy2[..., None]).argmin(1), 3).to(jacobian.dtype)  # [B, H, W, 3]
+    # [B, H, W, 3]
+    owner = nn.functional.one_hot(
+        (dx2[:, :, None] + dy2[..., None]).argmin(1), 3
+    ).to(jacobian.dtype)
     m = torch.einsum("bdhw,bhwk->bdk", jacobian.abs()[:, :, 0].cpu(), owner)
     return (m.amax(-1).sum() / m.sum()).item()
 
 
 def evaluate(world: str, models: list[VAE]) -> dict:
     """For each model: the scores at each radius, the strongest-dot share, and the mean KL term, in nats."""
-    factors = torch.randint(64, (300, 6), generator=torch.Generator().manual_seed(1))
-    place, x = {"lanes": in_lanes, "anywhere": anywhere}[world](factors), drawn(world, factors).to(device)
+    factors = torch.randint(
+        64, (300, 6), generator=torch.Generator().manual_seed(1)
+    )
+    place, x = (
+        {"lanes": in_lanes, "anywhere": anywhere}[world](factors),
+        drawn(world, factors).to(device),
+    )
     with torch.no_grad():
         columns = [decoder_jacobian(m, m.posterior(x).mean) for m in models]
-        nats = [kl_divergence(m.posterior(x), m.prior).mean().item() for m in models]
+        nats = [
+            kl_divergence(m.posterior(x), m.prior).mean().item() for m in models
+        ]
     scores = {
         rho: local_scores(
-            lambda images: torch.stack([m.posterior(images.to(device)).mean for m in models]),
-            partial(drawn, world), [64] * 6, rho=rho, **draws,
+            lambda images: torch.stack(
+                [m.posterior(images.to(device)).mean for m in models]
+            ),
+            partial(drawn, world),
+            [64] * 6,
+            rho=rho,
+            **draws,
         )
         for rho in rhos
-    }  # fmt: skip
+    }
     return {
         "gap": {rho: s.gap.tolist() for rho, s in scores.items()},
         "modularity": {rho: s.modularity.tolist() for rho, s in scores.items()},
@@ -553,22 +793,35 @@ def evaluate(world: str, models: list[VAE]) -> dict:
     }
 
 
-# %%
+# %% tags=["hide-input"]
 compared = pick(
     smoke={"lanes": list(methods), "anywhere": shown},
     cpu={"lanes": ["β-VAE", *jl1], "anywhere": list(methods)},
     gpu={"lanes": ["β-VAE", *jl1], "anywhere": list(methods)},
     paper={"lanes": ["β-VAE", *jl1], "anywhere": list(methods)},
 )
-trained = {world: {method: train(world, method) for method in chosen} for world, chosen in compared.items()}
-results = {world: {method: evaluate(world, models) for method, models in entries.items()} for world, entries in trained.items()}
+trained = {
+    world: {method: train(world, method) for method in chosen}
+    for world, chosen in compared.items()
+}
+results = {
+    world: {method: evaluate(world, models) for method, models in entries.items()}
+    for world, entries in trained.items()
+}
 
 # %% [markdown]
 # ### Dots in lanes
 
 # %% tags=["hide-input"]
-PAPER = {"JL1, γ = 0.1": (0.123, 0.942), "β-VAE": (0.062, 0.897), "FactorVAE": (0.037, 0.859), "DIP-VAE-I": (0.081, 0.918),
-         "DIP-VAE-II": (0.052, 0.887), "β-TCVAE": (0.058, 0.894), "annealed": (0.021, 0.842)}  # fmt: skip
+PAPER = {
+    "JL1, γ = 0.1": (0.123, 0.942),
+    "β-VAE": (0.062, 0.897),
+    "FactorVAE": (0.037, 0.859),
+    "DIP-VAE-I": (0.081, 0.918),
+    "DIP-VAE-II": (0.052, 0.887),
+    "β-TCVAE": (0.058, 0.894),
+    "annealed": (0.021, 0.842),
+}
 
 
 def pm(values: list[float], digits: int = 3) -> str:
@@ -578,12 +831,37 @@ def pm(values: list[float], digits: int = 3) -> str:
 
 def score_table(world: str) -> str:
     near, far = rhos[0], rhos[-1]
-    header = ["method", f"gap, ρ = {near:g}", f"gap, ρ = {far:g}", f"modularity, ρ = {near:g}", f"modularity, ρ = {far:g}", "strongest-dot share", "KL, nats"]
-    header += ["gap in the paper", "modularity in the paper"] if world == "anywhere" else []
+    header = [
+        "method",
+        f"gap, ρ = {near:g}",
+        f"gap, ρ = {far:g}",
+        f"modularity, ρ = {near:g}",
+        f"modularity, ρ = {far:g}",
+        "strongest-dot share",
+        "KL, nats",
+    ]
+    header += (
+        ["gap in the paper", "modularity in the paper"]
+        if world == "anywhere"
+        else []
+    )
     rows = []
     for method, found in results[world].items():
-        row = [method, *(pm(found[kind][rho]) for kind in ("gap", "modularity") for rho in (near, far)), pm(found["share"], 2), pm(found["kl"], 1)]
-        row += [f"{v:.3f}" for v in PAPER[method]] if method in PAPER and world == "anywhere" else ["–"] * (len(header) - len(row))
+        row = [
+            method,
+            *(
+                pm(found[kind][rho])
+                for kind in ("gap", "modularity")
+                for rho in (near, far)
+            ),
+            pm(found["share"], 2),
+            pm(found["kl"], 1),
+        ]
+        row += (
+            [f"{v:.3f}" for v in PAPER[method]]
+            if method in PAPER and world == "anywhere"
+            else ["–"] * (len(header) - len(row))
+        )
         rows.append(row)
     return markdown_table(header, rows)
 
@@ -593,13 +871,30 @@ def verdict(world: str) -> str:
     lines = []
     for method in (m for m in results[world] if m.startswith("JL1")):
         says = []
-        for kind, name in ((lambda r: r["gap"][rhos[0]], f"gap at ρ = {rhos[0]:g}"), (lambda r: r["share"], "strongest-dot share")):
-            ours, base = (mean_and_standard_error(kind(results[world][m])) for m in (method, "β-VAE"))
-            beyond = (ours.mean - base.mean) / math.hypot(ours.standard_error, base.standard_error)
+        for kind, name in (
+            (lambda r: r["gap"][rhos[0]], f"gap at ρ = {rhos[0]:g}"),
+            (lambda r: r["share"], "strongest-dot share"),
+        ):
+            ours, base = (
+                mean_and_standard_error(kind(results[world][m]))
+                for m in (method, "β-VAE")
+            )
+            beyond = (ours.mean - base.mean) / math.hypot(
+                ours.standard_error, base.standard_error
+            )
             clear = "beyond" if abs(beyond) > 2 else "not beyond"
-            says.append(f"{name} {ours.mean / base.mean:.2f} times that of the β-VAE ({ours.mean:.3f} against {base.mean:.3f}; {clear} two standard errors of the difference)")
+            says.append(
+                f"{name} {ours.mean / base.mean:.2f} times that of the β-VAE "
+                f"({ours.mean:.3f} against {base.mean:.3f}; {clear} two standard "
+                "errors of the difference)"
+            )
         lines.append(f"- **{method}**: " + "; ".join(says) + ".")
-    scale = f"This run: {settings['seeds']} seeds, β = {settings['beta']:g}, {updates:,} steps of {settings['batch_size']} images of {size} × {size} pixels. The paper's: 10 seeds, β = 4, 300,000 steps of 64 images of 64 × 64 pixels."
+    scale = (
+        f"This run: {settings['seeds']} seeds, β = {settings['beta']:g}, "
+        f"{updates:,} steps of {settings['batch_size']} images of {size} × {size} "
+        "pixels. The paper's: 10 seeds, β = 4, 300,000 steps of 64 images of 64 "
+        "× 64 pixels."
+    )
     return "\n".join(lines) + "\n\n" + scale
 
 
@@ -617,10 +912,14 @@ test_factors = torch.randint(64, (8, 6), generator=torch.Generator().manual_seed
 
 
 @torch.no_grad()
-def strongest_columns(world: str, method: str, seed: int = 0, count: int = 7) -> torch.Tensor:
+def strongest_columns(
+    world: str, method: str, seed: int = 0, count: int = 7
+) -> torch.Tensor:
     """Columns [count, 1, H, W] at the first test image, by falling L1 norm."""
     model = trained[world][method][seed]
-    columns = decoder_jacobian(model, model.posterior(drawn(world, test_factors[:1]).to(device)).mean)[0]
+    columns = decoder_jacobian(
+        model, model.posterior(drawn(world, test_factors[:1]).to(device)).mean
+    )[0]
     return columns[columns.flatten(1).abs().sum(1).argsort(descending=True)[:count]]
 
 
@@ -629,8 +928,11 @@ for world in ("lanes", "anywhere"):
     where = {"lanes": "Dots in lanes", "anywhere": "Dots anywhere"}[world]
     show(
         fig,
-        caption=f"{where}: what the image does when one latent moves, for the seven latents that move it most, at one test image (first seed; each row has its own colour scale).",
-        alt=f"Rows of seven difference images, one row a method, for the world of {world}.",
+        caption=f"{where}: what the image does when one latent moves, for the "
+        "seven latents that move it most, at one test image (first seed; "
+        "each row has its own colour scale).",
+        alt="Rows of seven difference images, one row a method, for the world of "
+        f"{world}.",
     )
 
 # %% [markdown]
@@ -639,8 +941,10 @@ for world in ("lanes", "anywhere"):
 # %% tags=["hide-input"]
 tell(
     score_table("anywhere")
-    + "\n\nMean ± standard error over seeds; the last two columns are the paper's, at ρ = 0.1, medians of ten seeds at 64 × 64 pixels and 300,000 steps, "
-    "read off a figure to about ±.002 ([Rhodes & Lee, 2021](https://arxiv.org/abs/2106.02923))."
+    + "\n\nMean ± standard error over seeds; the last two columns are the "
+    "paper's, at ρ = 0.1, medians of ten seeds at 64 × 64 pixels and 300,000 "
+    "steps, read off a figure to about ±.002 ([Rhodes & Lee, "
+    "2021](https://arxiv.org/abs/2106.02923))."
 )
 tell(verdict("anywhere"))
 
@@ -650,34 +954,85 @@ tell(verdict("anywhere"))
 # rotation of factors that a code *could* follow was, for the one rotation that we drew, of six latents where the models have more: read it as an order of magnitude.
 
 # %% tags=["hide-input"]
-RADII_IN_THE_PAPER = {"JL1 in the paper": {0.1: 0.123, 0.2: 0.072, 0.3: 0.049, 0.6: 0.017, 1.0: 0.005}, "β-VAE in the paper": {0.1: 0.054, 0.2: 0.034, 0.3: 0.022, 0.6: 0.010, 1.0: 0.004}}
+RADII_IN_THE_PAPER = {
+    "JL1 in the paper": {
+        0.1: 0.123,
+        0.2: 0.072,
+        0.3: 0.049,
+        0.6: 0.017,
+        1.0: 0.005,
+    },
+    "β-VAE in the paper": {
+        0.1: 0.054,
+        0.2: 0.034,
+        0.3: 0.022,
+        0.6: 0.010,
+        1.0: 0.004,
+    },
+}
 tell(
     "Local gap, dots anywhere:\n\n"
     + markdown_table(
         ["method", *(f"ρ = {rho:g}" for rho in rhos)],
-        [[method, *(pm(found["gap"][rho]) for rho in rhos)] for method, found in results["anywhere"].items()]
-        + [[name, *(f"{values[rho]:.3f}" for rho in rhos)] for name, values in RADII_IN_THE_PAPER.items()],
+        [
+            [method, *(pm(found["gap"][rho]) for rho in rhos)]
+            for method, found in results["anywhere"].items()
+        ]
+        + [
+            [name, *(f"{values[rho]:.3f}" for rho in rhos)]
+            for name, values in RADII_IN_THE_PAPER.items()
+        ],
     )
-    + "\n\nMean ± standard error over seeds. The last two rows are read off the paper's figures, which do not quite agree with each other on the β-VAE at ρ = 0.1."
+    + "\n\nMean ± standard error over seeds. The last two rows are read off the "
+    "paper's figures, which do not quite agree with each other on the β-VAE "
+    "at ρ = 0.1."
 )
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.3), sharey=True, layout="constrained")
 for ax, world in zip(axes, results, strict=True):
-    for (method, found), colour in zip(results[world].items(), [*COLOURS, "0.5"], strict=False):
+    for (method, found), colour in zip(
+        results[world].items(), [*COLOURS, "0.5"], strict=False
+    ):
         if method == "β-VAE" or method.startswith("JL"):
             points = [mean_and_standard_error(found["gap"][rho]) for rho in rhos]
-            ax.errorbar(rhos, [p.mean for p in points], [p.standard_error for p in points], marker="o", capsize=3, label=method, color=colour)
-    for (code, values), style in zip(references.items(), ("-", "--", ":"), strict=True):
-        ax.plot(rhos, [values[rho][0] for rho in rhos], style, color="black", lw=1, label=names[code])
-    ax.set(xlabel="radius ρ", title={"lanes": "dots in lanes", "anywhere": "dots anywhere"}[world])
+            ax.errorbar(
+                rhos,
+                [p.mean for p in points],
+                [p.standard_error for p in points],
+                marker="o",
+                capsize=3,
+                label=method,
+                color=colour,
+            )
+    for (code, values), style in zip(
+        references.items(), ("-", "--", ":"), strict=True
+    ):
+        ax.plot(
+            rhos,
+            [values[rho][0] for rho in rhos],
+            style,
+            color="black",
+            lw=1,
+            label=names[code],
+        )
+    ax.set(
+        xlabel="radius ρ",
+        title={"lanes": "dots in lanes", "anywhere": "dots anywhere"}[world],
+    )
 axes[0].set_ylabel("local mutual-information gap")
-fig.legend(*axes[1].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+fig.legend(
+    *axes[1].get_legend_handles_labels(), loc="outside right upper", fontsize=8
+)
 show(
     fig,
-    caption="Local gap against the radius, with standard errors over seeds. Black lines are codes of known quality: the factors themselves, each dot's position in rotated axes, and a random rotation of all six. "
-    "They are drawn for factors that a code could follow everywhere; with dots anywhere none can at ρ = 1.",
-    alt="Two line charts of the gap against the radius; black reference lines fall from left to right; the methods lie below.",
+    caption="Local gap against the radius, with standard errors over seeds. Black "
+    "lines are codes of known quality: the factors themselves, each dot's "
+    "position in rotated axes, and a random rotation of all six. They are "
+    "drawn for factors that a code could follow everywhere; with dots "
+    "anywhere none can at ρ = 1.",
+    alt="Two line charts of the gap against the radius; black reference lines "
+    "fall from left to right; the methods lie below.",
 )
 
 # %% [markdown]
@@ -694,7 +1049,13 @@ def traversal(world: str, method: str, value: float) -> torch.Tensor:
     """The six strongest latents, each set to `value` by itself: [6, 1, H, W]."""
     model = trained[world][method][0]
     mean = model.posterior(drawn(world, test_factors[:1]).to(device)).mean  # [1, D]
-    order = decoder_jacobian(model, mean)[0].flatten(1).abs().sum(1).argsort(descending=True)[:6]
+    order = (
+        decoder_jacobian(model, mean)[0]
+        .flatten(1)
+        .abs()
+        .sum(1)
+        .argsort(descending=True)[:6]
+    )
     moved = mean.expand(6, -1).clone()
     moved[torch.arange(6), order] = value
     return model.likelihood(moved).mean.cpu()
@@ -712,8 +1073,11 @@ frames(
     shots,
     [f"{value:+.1f}" for value in values],
     description="value",
-    caption="Move the slider: in each picture one latent takes this value and the others stay (dots in lanes; the six strongest latents of the first seed of the β-VAE, above, and of the penalised model, below).",
-    alt="Three dots, drawn by two models with one of six latents moved in each picture",
+    caption="Move the slider: in each picture one latent takes this value and the "
+    "others stay (dots in lanes; the six strongest latents of the first seed "
+    "of the β-VAE, above, and of the penalised model, below).",
+    alt="Three dots, drawn by two models with one of six latents moved in each "
+    "picture",
 )
 
 # %% [markdown]
@@ -722,39 +1086,78 @@ frames(
 # Digits have no known factors, so there is nothing to score; but one can look. What does a latent of a digit model change? A sparse column is a local change of the stroke. The **share of pixels moved** is the participation ratio $\|J_i\|_1^2 / (P \|J_i\|_2^2)$: $1/P$ if column $i$ changes one of
 # the $P$ pixels, 1 if it changes all equally.
 
-# %%
+# %% tags=["hide-input"]
 writing = pick(
-    smoke=dict(data=("digits", {}), hidden=(32,), epochs=4, lr=2e-3), cpu=dict(data=("mnist", {"n": 10_000}), hidden=(256,), epochs=12, lr=1e-3),
-    gpu=dict(data=("mnist", {}), hidden=(400, 400), epochs=40, lr=1e-3), paper=dict(data=("mnist", {}), hidden=(400, 400), epochs=200, lr=1e-3),
-)  # fmt: skip
+    smoke=dict(data=("digits", {}), hidden=(32,), epochs=4, lr=2e-3),
+    cpu=dict(data=("mnist", {"n": 10_000}), hidden=(256,), epochs=12, lr=1e-3),
+    gpu=dict(data=("mnist", {}), hidden=(400, 400), epochs=40, lr=1e-3),
+    paper=dict(data=("mnist", {}), hidden=(400, 400), epochs=200, lr=1e-3),
+)
 digits = load(writing["data"][0], **writing["data"][1]).images
-written, anneal = {}, {"weight": linear(0, 0.05, steps=writing["epochs"] * len(digits) // 300)}
-for name, objective, schedules in (("ELBO", elbo, {}), ("JL1", JacobianL1(elbo, weight=0.05, columns=2), anneal)):
+written, anneal = (
+    {},
+    {"weight": linear(0, 0.05, steps=writing["epochs"] * len(digits) // 300)},
+)
+for name, objective, schedules in (
+    ("ELBO", elbo, {}),
+    ("JL1", JacobianL1(elbo, weight=0.05, columns=2), anneal),
+):
     with seeded(0):
-        model = VAE(*mlp(tuple(digits.shape[1:]), latent_dim, hidden=writing["hidden"]), latent_dim=latent_dim)
-    fit_ensemble([model], objective, digits, epochs=writing["epochs"], batch_size=100, lr=writing["lr"], schedules=schedules,
-                 device=device, progress=False)  # fmt: skip
+        model = VAE(
+            *mlp(tuple(digits.shape[1:]), latent_dim, hidden=writing["hidden"]),
+            latent_dim=latent_dim,
+        )
+    fit_ensemble(
+        [model],
+        objective,
+        digits,
+        epochs=writing["epochs"],
+        batch_size=100,
+        lr=writing["lr"],
+        schedules=schedules,
+        device=device,
+        progress=False,
+    )
     with torch.no_grad(), seeded(0, device):
         x = digits[:200].to(device)
-        columns = decoder_jacobian(model, model.posterior(x).mean).flatten(2)  # [B, D, P]
+        # [B, D, P]
+        columns = decoder_jacobian(model, model.posterior(x).mean).flatten(2)
         l1_norm, l2_norm = columns.abs().sum(-1), columns.norm(dim=-1)
-        moved = (l1_norm.square() / l2_norm.square().clamp_min(1e-12) * l1_norm).sum() / l1_norm.sum() / columns.shape[-1]
+        moved = (
+            (l1_norm.square() / l2_norm.square().clamp_min(1e-12) * l1_norm).sum()
+            / l1_norm.sum()
+            / columns.shape[-1]
+        )
         written[name] = {
-            "columns": columns[0].unflatten(-1, digits.shape[1:])[l1_norm[0].argsort(descending=True)],
-            "share_of_pixels": moved.item(), "l1": l1_norm.sum(-1).mean().item(), "elbo": elbo(model, x, samples=20).mean().item(),
-        }  # fmt: skip
+            "columns": columns[0].unflatten(-1, digits.shape[1:])[
+                l1_norm[0].argsort(descending=True)
+            ],
+            "share_of_pixels": moved.item(),
+            "l1": l1_norm.sum(-1).mean().item(),
+            "elbo": elbo(model, x, samples=20).mean().item(),
+        }
 
 # %% tags=["hide-input"]
 fig = draw_columns({name: found["columns"] for name, found in written.items()}, 10)
 show(
     fig,
-    caption="Jacobian columns of two digit models at the first training image, strongest first (each row has its own colour scale).",
-    alt="Two rows of ten difference images of a handwritten digit, one row for the ELBO and one for JL1.",
+    caption="Jacobian columns of two digit models at the first training image, "
+    "strongest first (each row has its own colour scale).",
+    alt="Two rows of ten difference images of a handwritten digit, one row for "
+    "the ELBO and one for JL1.",
 )
 tell(
     markdown_table(
         ["objective", "share of pixels moved", "L1 norm of J", "ELBO, nats"],
-        [[name, f"{v['share_of_pixels']:.3f}", f"{v['l1']:.1f}", f"{v['elbo']:.1f}"] for name, v in written.items()],
+        [
+            [
+                name,
+                f"{v['share_of_pixels']:.3f}",
+                f"{v['l1']:.1f}",
+                f"{v['elbo']:.1f}",
+            ]
+            for name, v in written.items()
+        ],
     )
     + "\n\nOne seed, 200 training images; columns weighted by their L1 norm."
 )
@@ -763,25 +1166,58 @@ tell(
 save_results(
     "04_jacobian_l1",
     {
-        "settings": {**settings, "hidden": list(settings["hidden"] or []), "steps": updates, **draws},
-        "references": {code: {f"rho_{rho:g}": {"gap": v[0], "modularity": v[1]} for rho, v in values.items()} for code, values in references.items()},
+        "settings": {
+            **settings,
+            "hidden": list(settings["hidden"] or []),
+            "steps": updates,
+            **draws,
+        },
+        "references": {
+            code: {
+                f"rho_{rho:g}": {"gap": v[0], "modularity": v[1]}
+                for rho, v in values.items()
+            }
+            for code, values in references.items()
+        },
         **{
             world: {
                 method: {
                     **{
-                        f"{kind}_rho_{rho:g}": dict(zip(("mean", "standard_error"), mean_and_standard_error(found[kind][rho]), strict=True))
-                        for kind in ("gap", "modularity") for rho in rhos
+                        f"{kind}_rho_{rho:g}": dict(
+                            zip(
+                                ("mean", "standard_error"),
+                                mean_and_standard_error(found[kind][rho]),
+                                strict=True,
+                            )
+                        )
+                        for kind in ("gap", "modularity")
+                        for rho in rhos
                     },
-                    "strongest_dot_share": dict(zip(("mean", "standard_error"), mean_and_standard_error(found["share"]), strict=True)),
-                    "kl": dict(zip(("mean", "standard_error"), mean_and_standard_error(found["kl"]), strict=True)),
+                    "strongest_dot_share": dict(
+                        zip(
+                            ("mean", "standard_error"),
+                            mean_and_standard_error(found["share"]),
+                            strict=True,
+                        )
+                    ),
+                    "kl": dict(
+                        zip(
+                            ("mean", "standard_error"),
+                            mean_and_standard_error(found["kl"]),
+                            strict=True,
+                        )
+                    ),
                 }
                 for method, found in entries.items()
             }
             for world, entries in results.items()
         },
-        "handwriting": {name: {k: v for k, v in found.items() if k != "columns"} for name, found in written.items()},
+        "handwriting": {
+            name: {k: v for k, v in found.items() if k != "columns"}
+            for name, found in written.items()
+        },
     },
-)  # fmt: skip
+)
 
 # %% [markdown]
 # The numbers agree with the eye: in the stored run the penalty shortens the columns a little, the ELBO hardly notices, and the share of pixels moved stays as it was. A stroke that is to bend has to change its pixels along all its length, whichever way the axes point. At this weight, on this data, the

@@ -66,19 +66,61 @@ device = default_device()
 # pixel and drawn anew in each epoch, as in the first chapter. After training we take a few test images, turn each of them step by step, and watch where
 # the encoder puts it.
 
-# %% tags=["remove-output"]
+# %% tags=["hide-input", "remove-output"]
 settings = pick(
-    smoke=dict(data=["digits"], train=1000, test=200, latent=4, hidden=(32,), epochs=6, flat_epochs=20, seeds=2, samples=20),
-    cpu=dict(data=["mnist", "omniglot", "fashion-mnist"], train=5000, test=2000, latent=40, hidden=(200,), epochs=16, flat_epochs=30, seeds=3, samples=100),
-    gpu=dict(data=["mnist", "omniglot", "fashion-mnist"], train=18_000, test=5000, latent=40, hidden=(400,), epochs=60, flat_epochs=60, seeds=3, samples=500),
-    paper=dict(data=["mnist", "omniglot", "fashion-mnist"], train=50_000, test=5000, latent=32, hidden=(1000, 1000, 1000), epochs=500, flat_epochs=100, seeds=5, samples=1000),
-)  # fmt: skip
+    smoke=dict(
+        data=["digits"],
+        train=1000,
+        test=200,
+        latent=4,
+        hidden=(32,),
+        epochs=6,
+        flat_epochs=20,
+        seeds=2,
+        samples=20,
+    ),
+    cpu=dict(
+        data=["mnist", "omniglot", "fashion-mnist"],
+        train=5000,
+        test=2000,
+        latent=40,
+        hidden=(200,),
+        epochs=16,
+        flat_epochs=30,
+        seeds=3,
+        samples=100,
+    ),
+    gpu=dict(
+        data=["mnist", "omniglot", "fashion-mnist"],
+        train=18_000,
+        test=5000,
+        latent=40,
+        hidden=(400,),
+        epochs=60,
+        flat_epochs=60,
+        seeds=3,
+        samples=500,
+    ),
+    paper=dict(
+        data=["mnist", "omniglot", "fashion-mnist"],
+        train=50_000,
+        test=5000,
+        latent=32,
+        hidden=(1000, 1000, 1000),
+        epochs=500,
+        flat_epochs=100,
+        seeds=5,
+        samples=1000,
+    ),
+)
 
 
 def images_of(name: str, split: str, n: int) -> tuple[torch.Tensor, torch.Tensor]:
     """n images [n, 1, H, W] of a split, chosen at random once and for all, and their labels."""
     data = load(name, split, progress=False)
-    chosen = data[torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:n]]
+    chosen = data[
+        torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:n]
+    ]
     return chosen.images, chosen.labels
 
 
@@ -91,17 +133,30 @@ shape = tuple(train.shape[1:])
 
 def new_vae(latent_dim: int, seed: int) -> VAE:
     with seeded(seed):
-        return VAE(*mlp(shape, latent_dim, hidden=settings["hidden"]), latent_dim=latent_dim)
+        return VAE(
+            *mlp(shape, latent_dim, hidden=settings["hidden"]),
+            latent_dim=latent_dim,
+        )
 
 
 flat = new_vae(2, seed=0)
-fit(flat, elbo, train, binarise=True, epochs=settings["flat_epochs"], lr=3e-3, progress=False)
+fit(
+    flat,
+    elbo,
+    train,
+    binarise=True,
+    epochs=settings["flat_epochs"],
+    lr=3e-3,
+    progress=False,
+)
 
 
 # %% tags=["hide-input"]
 def turned(x: torch.Tensor, most: float = 30.0, steps: int = 7) -> torch.Tensor:
     """One image [1, H, W] turned from -most to most degrees, [steps, 1, H, W]; black and white like the rest."""
-    return affine(x.expand(steps, -1, -1, -1), angle=torch.linspace(-most, most, steps)).round()
+    return affine(
+        x.expand(steps, -1, -1, -1), angle=torch.linspace(-most, most, steps)
+    ).round()
 
 
 @torch.no_grad()
@@ -115,25 +170,52 @@ def latent_map(ax: plt.Axes, model: VAE, shown: list[int]) -> None:
         ax.plot(*mean.T, "-", color=colour, lw=1, zorder=2)
         for k, (m, s) in enumerate(zip(mean, std, strict=True)):
             original = k == len(mean) // 2
-            ax.add_patch(Ellipse(tuple(m), *(2 * s), fc=colour, ec=colour, alpha=0.85 if original else 0.25, zorder=3))
-        ax.annotate(str(labels[n].item()), tuple(mean[0]), color=colour, weight="bold", fontsize=12, zorder=4)
-    ax.set(xlabel="z₁", ylabel="z₂", xlim=(-3.6, 3.6), ylim=(-3.6, 3.6), aspect="equal")
+            ax.add_patch(
+                Ellipse(
+                    tuple(m),
+                    *(2 * s),
+                    fc=colour,
+                    ec=colour,
+                    alpha=0.85 if original else 0.25,
+                    zorder=3,
+                )
+            )
+        ax.annotate(
+            str(labels[n].item()),
+            tuple(mean[0]),
+            color=colour,
+            weight="bold",
+            fontsize=12,
+            zorder=4,
+        )
+    ax.set(
+        xlabel="z₁", ylabel="z₂", xlim=(-3.6, 3.6), ylim=(-3.6, 3.6), aspect="equal"
+    )
 
 
 shown = [int((labels == digit).nonzero()[0]) for digit in (0, 2, 3, 4, 7)]
-fig = image_rows({str(labels[n].item()): turned(test[n]).cpu() for n in shown}, title="turned by −30°, −20°, …, 30°")
+fig = image_rows(
+    {str(labels[n].item()): turned(test[n]).cpu() for n in shown},
+    title="turned by −30°, −20°, …, 30°",
+)
 show(
     fig,
-    caption="Five test images, each turned in steps of ten degrees. The image in the middle of a row is the original.",
-    alt="Five rows of seven images; along each row one digit rotates from thirty degrees clockwise to thirty degrees counter-clockwise.",
+    caption="Five test images, each turned in steps of ten degrees. The image in "
+    "the middle of a row is the original.",
+    alt="Five rows of seven images; along each row one digit rotates from thirty "
+    "degrees clockwise to thirty degrees counter-clockwise.",
 )
 fig, ax = plt.subplots(figsize=(5.4, 5.4))
 latent_map(ax, flat, shown)
 show(
     fig,
-    caption="The latent space of a plain VAE. Grey dots: posterior means of test images. Each coloured chain: the posteriors of one image while it turns "
-    "(one standard deviation in each direction; the dark ellipse is the original, the label stands at −30°). Compare the length of a chain with the width of its ellipses.",
-    alt="Scatter plot of grey dots with five coloured chains of ellipses, one for each digit and its turned copies.",
+    caption="The latent space of a plain VAE. Grey dots: posterior means of test "
+    "images. Each coloured chain: the posteriors of one image while it "
+    "turns (one standard deviation in each direction; the dark ellipse is "
+    "the original, the label stands at −30°). Compare the length of a "
+    "chain with the width of its ellipses.",
+    alt="Scatter plot of grey dots with five coloured chains of ellipses, one for "
+    "each digit and its turned copies.",
 )
 
 # %% [markdown]
@@ -146,16 +228,35 @@ with torch.no_grad(), seeded(0, device):
     for degrees in (0, 5, 10, 20, 30):
         copies = affine(test, angle=float(degrees)).round()
         apart = posterior_divergence(flat, test, copies)  # [N], nats
-        changed = ((copies != test).flatten(1).sum(1) / (test > 0.5).flatten(1).sum(1)).mean().item()
+        changed = (
+            ((copies != test).flatten(1).sum(1) / (test > 0.5).flatten(1).sum(1))
+            .mean()
+            .item()
+        )
         q_z, moved = flat.posterior(test), flat.posterior(copies).mean
-        steps = ((moved - q_z.mean) / q_z.stddev).norm(dim=1).median().item()  # in standard deviations of the original
-        rows.append([f"{degrees}°", f"{changed:.0%}", f"{steps:.1f}", f"{apart.mean().item():.1f}", f"{apart.median().item():.1f}"])
+        # in standard deviations of the original
+        steps = ((moved - q_z.mean) / q_z.stddev).norm(dim=1).median().item()
+        rows.append(
+            [
+                f"{degrees}°",
+                f"{changed:.0%}",
+                f"{steps:.1f}",
+                f"{apart.mean().item():.1f}",
+                f"{apart.median().item():.1f}",
+            ]
+        )
     others = posterior_divergence(flat, test, test.roll(1, 0))
 tell(
-    f"{len(test):,} test images and their turned copies: pixels that differ, as a share of the white ones; how far the posterior mean moves, in standard deviations "
-    "of the original's posterior (median); and KL(copy ‖ original) in nats.\n\n"
-    + markdown_table(["turned by", "pixels changed", "mean moves by", "KL, mean", "KL, median"], rows)
-    + f"\n\nFor comparison: between two *unrelated* test images the KL has a median of {others.median().item():.1f} nats."
+    f"{len(test):,} test images and their turned copies: pixels that differ, as a "
+    "share of the white ones; how far the posterior mean moves, in standard "
+    "deviations of the original's posterior (median); and KL(copy ‖ original) in "
+    "nats.\n\n"
+    + markdown_table(
+        ["turned by", "pixels changed", "mean moves by", "KL, mean", "KL, median"],
+        rows,
+    )
+    + "\n\nFor comparison: between two *unrelated* test images the KL has a "
+    f"median of {others.median().item():.1f} nats."
 )
 
 # %% [markdown]
@@ -233,17 +334,40 @@ z = torch.linspace(-5, 5, 400)
 fig, axes = plt.subplots(1, 2, figsize=(9, 2.8), sharey=True)
 for ax, gap in zip(axes, (1.0, 2.5), strict=True):
     for m in (-gap, gap):
-        ax.plot(z, Normal(m, 0.7).log_prob(z).exp(), color="0.6", lw=1.5, label="two copies" if m < 0 else None)
-    ax.plot(z, Normal(0.0, math.sqrt(0.49 + gap**2)).log_prob(z).exp(), label="best original, KL(copy ‖ original)")
-    ax.plot(z, Normal(0.0, 0.7).log_prob(z).exp(), "--", label="best original, KL(original ‖ copy)")
+        ax.plot(
+            z,
+            Normal(m, 0.7).log_prob(z).exp(),
+            color="0.6",
+            lw=1.5,
+            label="two copies" if m < 0 else None,
+        )
+    ax.plot(
+        z,
+        Normal(0.0, math.sqrt(0.49 + gap**2)).log_prob(z).exp(),
+        label="best original, KL(copy ‖ original)",
+    )
+    ax.plot(
+        z,
+        Normal(0.0, 0.7).log_prob(z).exp(),
+        "--",
+        label="best original, KL(original ‖ copy)",
+    )
     ax.set(xlabel="z", title=f"copies {2 * gap:g} apart")
 axes[0].set_ylabel("density")
-fig.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.1))
+fig.legend(
+    *axes[0].get_legend_handles_labels(),
+    loc="upper center",
+    ncols=3,
+    bbox_to_anchor=(0.5, 1.1),
+)
 show(
     fig,
-    caption="Which posterior for the original is best, if those of its copies (grey) stay where they are? In the paper's direction it covers them (solid); in the other it sits between them, "
-    "as narrow as they are (dashed).",
-    alt="Two panels with two grey bell curves each; a wide solid curve covers both of them, a narrow dashed curve stands in the middle.",
+    caption="Which posterior for the original is best, if those of its copies "
+    "(grey) stay where they are? In the paper's direction it covers them "
+    "(solid); in the other it sits between them, as narrow as they are "
+    "(dashed).",
+    alt="Two panels with two grey bell curves each; a wide solid curve covers "
+    "both of them, a narrow dashed curve stands in the middle.",
 )
 
 # %% [markdown]
@@ -253,16 +377,26 @@ show(
 # for a Bernoulli likelihood: interpolation leaves grey pixels, and a grey pixel is a probability, not an observation. So the last step draws black or white again:
 
 # %%
-augment = compose(RandomAffine(degrees=15, translate=0.05, scale=(0.9, 1.1)), torch.bernoulli)
+augment = compose(
+    RandomAffine(degrees=15, translate=0.05, scale=(0.9, 1.1)), torch.bernoulli
+)
 
 # %% tags=["hide-input"]
 with seeded(0, device):
-    fig = image_rows({"x": test[:14].cpu(), "t(x)": augment(test[:14]).cpu(), "another draw": augment(test[:14]).cpu()})
+    fig = image_rows(
+        {
+            "x": test[:14].cpu(),
+            "t(x)": augment(test[:14]).cpu(),
+            "another draw": augment(test[:14]).cpu(),
+        }
+    )
 show(
     fig,
-    caption="Test images and two draws of t: up to 15° either way, shifts of up to 5 % of the width, scales from 0.9 to 1.1, a new draw for each image. The ranges are those of the "
-    "authors' released code.",
-    alt="Three rows of the same fourteen images; the lower two show slightly rotated, shifted and rescaled copies.",
+    caption="Test images and two draws of t: up to 15° either way, shifts of up "
+    "to 5 % of the width, scales from 0.9 to 1.1, a new draw for each "
+    "image. The ranges are those of the authors' released code.",
+    alt="Three rows of the same fourteen images; the lower two show slightly "
+    "rotated, shifted and rescaled copies.",
 )
 
 # %% [markdown]
@@ -282,7 +416,10 @@ with seeded(1, device):
     mine = my_consistency(flat, test, weight=2.0)
 with seeded(1, device):
     theirs = Consistency(elbo, augment, weight=2.0)(flat, test)
-tell(f"Largest difference from the library's `Consistency`: {(mine - theirs).abs().max().item():.1e} nats.")
+tell(
+    "Largest difference from the library's `Consistency`: "
+    f"{(mine - theirs).abs().max().item():.1e} nats."
+)
 
 # %% [markdown]
 # The library's version takes any bound, and spares the second call of the encoder that you see here: it hands the bound a model that remembers the posterior of this very batch.
@@ -315,13 +452,17 @@ with seeded(4):
 measured = posterior_divergence(linear, x, x + delta)  # [B]
 per_image = 0.5 * ((delta.flatten(1) @ a.T) / sigma).square().sum(-1)
 spread = (a @ root).square().sum() / sigma.square().sum()  # a'Sa / sigma²
-nuisance = 0.5 * (1 + spread).log()  # I(z; delta): a Gaussian channel with this signal-to-noise ratio
-cover = 0.5 * (spread - (1 + spread).log())  # KL(N(., sigma² + a'Sa) || N(., sigma²))
+# I(z; delta): a Gaussian channel with this signal-to-noise ratio
+nuisance = 0.5 * (1 + spread).log()
+# KL(N(., sigma² + a'Sa) || N(., sigma²))
+cover = 0.5 * (spread - (1 + spread).log())
 error = measured.std() / len(measured) ** 0.5
 tell(
-    f"Largest difference from ½|Aδ/σ|²: {(measured - per_image).abs().max().item():.1e} nats. Average divergence: "
-    f"{measured.mean().item():.3f} ± {error.item():.3f} nats measured, and {nuisance.item():.3f} (nuisance information) + "
-    f"{cover.item():.3f} (covering) = {(nuisance + cover).item():.3f} nats by the identity."
+    "Largest difference from ½|Aδ/σ|²: "
+    f"{(measured - per_image).abs().max().item():.1e} nats. Average divergence: "
+    f"{measured.mean().item():.3f} ± {error.item():.3f} nats measured, and "
+    f"{nuisance.item():.3f} (nuisance information) + {cover.item():.3f} "
+    f"(covering) = {(nuisance + cover).item():.3f} nats by the identity."
 )
 
 # %% [markdown]
@@ -331,25 +472,41 @@ tell(
 # estimated against finite mixtures, hence capped at the logarithm of the number of images, or copies, in the mixture; the figure shows the caps.
 
 
-# %%
+# %% tags=["hide-input"]
 @torch.no_grad()
 def nuisance_information(model: VAE, x: torch.Tensor, copies: int = 64) -> float:
     """Which copy of its image the code tells, I(x̃; z | x), in nats; at most log(copies)."""
     total = 0.0
     for image in x:
-        q_z = model.posterior(augment(image.expand(copies, -1, -1, -1)))  # batch [K]
+        # batch [K]
+        q_z = model.posterior(augment(image.expand(copies, -1, -1, -1)))
         z = q_z.rsample()[:, None]  # [K, 1, D]
         log_q = q_z.log_prob(z)  # [K, K], each code under each copy's posterior
-        total += (log_q.diagonal() - log_q.logsumexp(1) + math.log(copies)).mean().item()
+        total += (
+            (log_q.diagonal() - log_q.logsumexp(1) + math.log(copies)).mean().item()
+        )
     return total / len(x)
 
 
-lambdas = pick(smoke=[0.0, 1.0, 10.0], cpu=[0.0, 0.1, 0.3, 1.0, 3.0, 10.0], gpu=[0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0], paper=[0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0])
+lambdas = pick(
+    smoke=[0.0, 1.0, 10.0],
+    cpu=[0.0, 0.1, 0.3, 1.0, 3.0, 10.0],
+    gpu=[0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0],
+    paper=[0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0],
+)
 images, copies = pick(smoke=5, cpu=200, gpu=500, paper=1000), 64
 flats: dict[float | None, VAE] = {None: flat}
 for weight in lambdas:
     flats[weight] = new_vae(2, seed=0)
-    fit(flats[weight], Consistency(elbo, augment, weight=weight), train, binarise=True, epochs=settings["flat_epochs"], lr=3e-3, progress=False)
+    fit(
+        flats[weight],
+        Consistency(elbo, augment, weight=weight),
+        train,
+        binarise=True,
+        epochs=settings["flat_epochs"],
+        lr=3e-3,
+        progress=False,
+    )
 
 sweep = []
 for weight, model in flats.items():
@@ -359,8 +516,12 @@ for weight, model in flats.items():
             {
                 "lambda": weight,
                 "rate": kl_divergence(q_z, model.prior).mean().item(),
-                "distortion": -model.log_likelihood(test, q_z.rsample((10,))).mean().item(),
-                "nll": -log_evidence(model, test, samples=settings["samples"]).mean().item(),
+                "distortion": -model.log_likelihood(test, q_z.rsample((10,)))
+                .mean()
+                .item(),
+                "nll": -log_evidence(model, test, samples=settings["samples"])
+                .mean()
+                .item(),
                 "which_picture": mutual_information(model, test, samples=5).nats,
                 "which_copy": nuisance_information(model, test[:images], copies),
                 "std": q_z.stddev.mean().item(),
@@ -376,7 +537,8 @@ for name, model, found in zip(names, flats.values(), sweep, strict=True):
     latent_map(ax, model, shown)
     ax.set_title(
         ("plain VAE, no augmentation" if name == "plain" else f"λ = {name}")
-        + f"\nwhich picture {found['which_picture']:.2f}, which copy {found['which_copy']:.2f} nats",
+        + f"\nwhich picture {found['which_picture']:.2f}, which copy "
+        f"{found['which_copy']:.2f} nats",
         fontsize=10,
     )
     pictures.append(fig)
@@ -384,17 +546,28 @@ frames(
     pictures,
     names,
     description="λ",
-    caption="Move the slider: the chains of turned copies as λ grows (λ = 0 is augmentation alone). They shorten, and the ellipses grow. The images are the five from the beginning, "
-    "turned by up to 30°, twice as far as in training.",
+    caption="Move the slider: the chains of turned copies as λ grows (λ = 0 is "
+    "augmentation alone). They shorten, and the ellipses grow. The images "
+    "are the five from the beginning, turned by up to 30°, twice as far "
+    "as in training.",
     alt="The latent plane with a chain of seven ellipses for each of five digits",
 )
 
 # %% tags=["hide-input"]
 fig, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3))
 ticks = range(len(sweep))
-for ax, keys in ((left, ("which_picture", "which_copy")), (middle, ("std", "spread")), (right, ("nll",))):
+for ax, keys in (
+    (left, ("which_picture", "which_copy")),
+    (middle, ("std", "spread")),
+    (right, ("nll",)),
+):
     for key, marker in zip(keys, "os", strict=False):
-        ax.plot(ticks, [s[key] for s in sweep], marker + "-", label=key.replace("_", " "))
+        ax.plot(
+            ticks,
+            [s[key] for s in sweep],
+            marker + "-",
+            label=key.replace("_", " "),
+        )
     ax.set_xticks(ticks, names)
     ax.set_xlabel("λ")
 left.axhline(math.log(len(test)), color=COLOURS[0], ls=":", lw=1)
@@ -407,17 +580,25 @@ right.set(ylabel="nats", title="NLL of test images")
 fig.tight_layout()
 show(
     fig,
-    caption="One model for each λ, two latent variables, one seed. Left: what the code tells about the picture and about the copy, with the caps of the estimates dotted. Middle: average width of a posterior "
-    "against the spread of the posterior means. Right: negative log-likelihood, lower is better.",
-    alt="Three line charts against lambda: information about picture and copy, posterior widths and spread, and negative log-likelihood.",
+    caption="One model for each λ, two latent variables, one seed. Left: what the "
+    "code tells about the picture and about the copy, with the caps of "
+    "the estimates dotted. Middle: average width of a posterior against "
+    "the spread of the posterior means. Right: negative log-likelihood, "
+    "lower is better.",
+    alt="Three line charts against lambda: information about picture and copy, "
+    "posterior widths and spread, and negative log-likelihood.",
 )
 
 # %% tags=["hide-input"]
 control, strongest = sweep[1], sweep[-1]
 tell(
-    f"From λ = 0 to λ = {lambdas[-1]:g} the nuisance information goes from {control['which_copy']:.2f} to {strongest['which_copy']:.2f} nats, and what the code tells about the *picture* from "
-    f"{control['which_picture']:.2f} to {strongest['which_picture']:.2f} nats. The average posterior is {strongest['std'] / control['std']:.1f} times as wide, while the means spread "
-    f"{strongest['spread'] / control['spread']:.2f} times as far. The NLL changes by {strongest['nll'] - control['nll']:+.1f} nats."
+    f"From λ = 0 to λ = {lambdas[-1]:g} the nuisance information goes from "
+    f"{control['which_copy']:.2f} to {strongest['which_copy']:.2f} nats, and what "
+    f"the code tells about the *picture* from {control['which_picture']:.2f} to "
+    f"{strongest['which_picture']:.2f} nats. The average posterior is "
+    f"{strongest['std'] / control['std']:.1f} times as wide, while the means "
+    f"spread {strongest['spread'] / control['spread']:.2f} times as far. The NLL "
+    f"changes by {strongest['nll'] - control['nll']:+.1f} nats."
 )
 
 # %% [markdown]
@@ -438,7 +619,7 @@ tell(
 # - **divergence** from the original to its copy, for transformations as in training and for others: shear, brightness, pixel noise;
 # - **retrieval**: the share of transformed images whose nearest code, among all test images, belongs to their own original. A vaguer code cannot improve this one.
 
-# %%
+# %% tags=["hide-input"]
 unseen = {
     "shear": compose(RandomAffine(shear=25), torch.bernoulli),
     "brightness": compose(RandomBrightness(0.5, 1.0), torch.bernoulli),
@@ -446,19 +627,24 @@ unseen = {
 }
 
 
-def few_labels(codes: torch.Tensor, labels: torch.Tensor, per_class: int = 10) -> tuple[float, float]:
+def few_labels(
+    codes: torch.Tensor, labels: torch.Tensor, per_class: int = 10
+) -> tuple[float, float]:
     """Test accuracy of 5 nearest neighbours and of a linear probe that know `per_class` labels of each class."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    seen_before = (labels[:, None] == labels).tril(-1).sum(1)  # [N], images of the same class that come earlier
+    # [N], images of the same class that come earlier
+    seen_before = (labels[:, None] == labels).tril(-1).sum(1)
     known = seen_before < per_class
     inputs, targets = codes.double().numpy(), labels.numpy()
     scores = []
     for classifier in (KNeighborsClassifier(5), LogisticRegression(max_iter=1000)):
-        probe = make_pipeline(StandardScaler(), classifier).fit(inputs[known], targets[known])
+        probe = make_pipeline(StandardScaler(), classifier).fit(
+            inputs[known], targets[known]
+        )
         scores.append(probe.score(inputs[~known], targets[~known]))
     return scores[0], scores[1]
 
@@ -475,34 +661,48 @@ class UpperLevel(nn.Module):
 
 
 @torch.no_grad()
-def evaluate(model: VAE, x: torch.Tensor, probe: tuple[torch.Tensor, torch.Tensor]) -> dict[str, float]:
+def evaluate(
+    model: VAE, x: torch.Tensor, probe: tuple[torch.Tensor, torch.Tensor]
+) -> dict[str, float]:
     """Every number of the table for test images x [N, *image] and a set with labels."""
     with seeded(0, device):
         q_z = model.posterior(x)
-        codes = q_z.mean / q_z.mean.std(0).clamp_min(1e-6)  # unit spread, for distances
+        # unit spread, for distances
+        codes = q_z.mean / q_z.mean.std(0).clamp_min(1e-6)
         upper = UpperLevel(model) if hasattr(model, "upper_head") else model
         found = {
-            "NLL": -log_evidence(model, x[:500], samples=settings["samples"]).mean().item(),
+            "NLL": -log_evidence(model, x[:500], samples=settings["samples"])
+            .mean()
+            .item(),
             "rate": kl_divergence(q_z, model.prior).mean().item(),
             "distortion": -model.log_likelihood(x, q_z.rsample((5,))).mean().item(),
             "MI": mutual_information(upper, x).nats,
             "active units": float((q_z.mean.var(0) > 0.01).sum()),
         }
-        found["5-NN"], found["probe"] = few_labels(model.posterior(probe[0]).mean.cpu(), probe[1])
+        found["5-NN"], found["probe"] = few_labels(
+            model.posterior(probe[0]).mean.cpu(), probe[1]
+        )
         apart, hits = {}, {}
         for name, transform in {"seen": augment, **unseen}.items():
             copies = transform(x)
             apart[name] = posterior_divergence(model, x, copies).mean().item()
             moved = model.posterior(copies).mean / q_z.mean.std(0).clamp_min(1e-6)
             nearest = torch.cdist(moved, codes).argmin(1)
-            hits[name] = (nearest == torch.arange(len(x), device=device)).double().mean().item()
+            hits[name] = (
+                (nearest == torch.arange(len(x), device=device))
+                .double()
+                .mean()
+                .item()
+            )
         for kind, values in (("divergence", apart), ("retrieval", hits)):
             found[f"{kind}, seen"] = values["seen"]
-            found[f"{kind}, unseen"] = sum(values[name] for name in unseen) / len(unseen)
+            found[f"{kind}, unseen"] = sum(values[name] for name in unseen) / len(
+                unseen
+            )
     return found
 
 
-# %%
+# %% tags=["hide-input"]
 def probe_set(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Test images with labels, black and white, in random order: of twenty classes if there are more."""
     data = load(name, "test", progress=False)
@@ -511,20 +711,36 @@ def probe_set(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     if len(classes) > 20:
         classes = classes[torch.randperm(len(classes), generator=generator)[:20]]
     chosen = torch.isin(data.labels, classes).nonzero().squeeze(1)
-    chosen = chosen[torch.randperm(len(chosen), generator=generator)[: settings["test"]]]
+    chosen = chosen[
+        torch.randperm(len(chosen), generator=generator)[: settings["test"]]
+    ]
     return binarise(data.images[chosen], generator).to(device), data.labels[chosen]
 
 
-def train_and_evaluate(name: str, methods: dict, make: object, seeds: int) -> dict[str, list[dict[str, float]]]:
+def train_and_evaluate(
+    name: str, methods: dict, make: object, seeds: int
+) -> dict[str, list[dict[str, float]]]:
     """For each method the numbers of each seed."""
     train, _ = images_of(name, "train", settings["train"])
-    x = binarise(images_of(name, "test", settings["test"])[0], torch.Generator().manual_seed(0)).to(device)
+    x = binarise(
+        images_of(name, "test", settings["test"])[0],
+        torch.Generator().manual_seed(0),
+    ).to(device)
     probe, found = probe_set(name), {}
     for method, objective in methods.items():
         found[method] = []
         for seed in range(seeds):
             model = make(seed)
-            fit(model, objective, train, binarise=True, epochs=settings["epochs"], lr=3e-3, seed=seed, progress=False)
+            fit(
+                model,
+                objective,
+                train,
+                binarise=True,
+                epochs=settings["epochs"],
+                lr=3e-3,
+                seed=seed,
+                progress=False,
+            )
             found[method].append(evaluate(model, x, probe))
     return found
 
@@ -536,12 +752,21 @@ methods = {
     "CR, λ = 1": Consistency(elbo, augment, weight=1.0),
 }
 results = {
-    name: train_and_evaluate(name, methods, partial(new_vae, settings["latent"]), settings["seeds"]) for name in settings["data"]
+    name: train_and_evaluate(
+        name, methods, partial(new_vae, settings["latent"]), settings["seeds"]
+    )
+    for name in settings["data"]
 }
 
 # %% tags=["hide-input"]
 columns = list(next(iter(results.values()))["plain"][0])
-digits_shown = {"5-NN": 3, "probe": 3, "active units": 1, "retrieval, seen": 3, "retrieval, unseen": 3}
+digits_shown = {
+    "5-NN": 3,
+    "probe": 3,
+    "active units": 1,
+    "retrieval, seen": 3,
+    "retrieval, unseen": 3,
+}
 
 
 def written(values: list[float], digits: int) -> str:
@@ -551,13 +776,26 @@ def written(values: list[float], digits: int) -> str:
 
 def table(found: dict[str, list[dict[str, float]]]) -> str:
     """Metrics down, methods across: mean ± standard error over seeds."""
-    rows = [[c, *(written([run[c] for run in runs], digits_shown.get(c, 2)) for runs in found.values())] for c in columns]
+    rows = [
+        [
+            c,
+            *(
+                written([run[c] for run in runs], digits_shown.get(c, 2))
+                for runs in found.values()
+            ),
+        ]
+        for c in columns
+    ]
     return markdown_table(["", *found], rows)
 
 
 tell(
-    f"Mean ± standard error over {settings['seeds']} seeds; {settings['train']:,} training and {len(test):,} test images (log N = {math.log(len(test)):.2f}), "
-    f"{settings['latent']} latent variables, {settings['epochs']} epochs.\n\n" + "\n\n".join(f"**{name}**\n\n{table(found)}" for name, found in results.items())
+    f"Mean ± standard error over {settings['seeds']} seeds; {settings['train']:,} "
+    f"training and {len(test):,} test images (log N = {math.log(len(test)):.2f}), "
+    f"{settings['latent']} latent variables, {settings['epochs']} epochs.\n\n"
+    + "\n\n".join(
+        f"**{name}**\n\n{table(found)}" for name, found in results.items()
+    )
 )
 
 # %% [markdown]
@@ -567,26 +805,46 @@ tell(
 
 
 # %%
-def differences(found: dict[str, list[dict[str, float]]], method: str, control: str) -> dict[str, tuple[float, float]]:
+def differences(
+    found: dict[str, list[dict[str, float]]], method: str, control: str
+) -> dict[str, tuple[float, float]]:
     """For each metric mean and standard error of (method − control), seed by seed."""
     pairs = list(zip(found[method], found[control], strict=True))
-    return {c: tuple(mean_and_standard_error([ours[c] - theirs[c] for ours, theirs in pairs])) for c in columns}
+    return {
+        c: tuple(
+            mean_and_standard_error([ours[c] - theirs[c] for ours, theirs in pairs])
+        )
+        for c in columns
+    }
 
 
 compared = {
     f"{name}: {method} − {control}": differences(found, method, control)
     for name, found in results.items()
-    for method, control in (("augmentation", "plain"), ("CR, λ = 0.1", "augmentation"), ("CR, λ = 1", "augmentation"))
+    for method, control in (
+        ("augmentation", "plain"),
+        ("CR, λ = 0.1", "augmentation"),
+        ("CR, λ = 1", "augmentation"),
+    )
 }
 
 # %% tags=["hide-input"]
 def star(mean: float, error: float, digits: int) -> str:
-    return f"{mean:+.{digits}f} ± {error:.{digits}f}" + (" *" if abs(mean) > 2 * error else "")
+    return f"{mean:+.{digits}f} ± {error:.{digits}f}" + (
+        " *" if abs(mean) > 2 * error else ""
+    )
 
 
 for name in settings["data"]:
-    chosen = {key.partition(": ")[2]: value for key, value in compared.items() if key.startswith(f"{name}:")}
-    rows = [[c, *(star(*value[c], digits_shown.get(c, 2)) for value in chosen.values())] for c in columns]
+    chosen = {
+        key.partition(": ")[2]: value
+        for key, value in compared.items()
+        if key.startswith(f"{name}:")
+    }
+    rows = [
+        [c, *(star(*value[c], digits_shown.get(c, 2)) for value in chosen.values())]
+        for c in columns
+    ]
     tell(f"**{name}**\n\n" + markdown_table(["", *chosen], rows))
 
 # %% tags=["hide-input"]
@@ -599,11 +857,23 @@ for name in settings["data"]:
         worse = d["NLL"][0] > 2 * d["NLL"][1]
         words = f"more {' and '.join(more)}; " if more else ""
         words += f"less {' and '.join(less)}; " if less else ""
-        words += "" if more or less else "no difference in MI or active units beyond two standard errors; "
-        goal.append([name, method, words + ("NLL worse" if worse else "NLL not worse"), "yes" if len(more) == 2 and not worse else "no"])
+        words += (
+            ""
+            if more or less
+            else "no difference in MI or active units beyond two standard errors; "
+        )
+        goal.append(
+            [
+                name,
+                method,
+                words + ("NLL worse" if worse else "NLL not worse"),
+                "yes" if len(more) == 2 and not worse else "no",
+            ]
+        )
 met = {row[0] for row in goal if row[3] == "yes"}
 tell(
-    "Does the penalty bring more mutual information *and* more active units than augmentation alone, at no worse NLL, beyond two standard errors?\n\n"
+    "Does the penalty bring more mutual information *and* more active units than "
+    "augmentation alone, at no worse NLL, beyond two standard errors?\n\n"
     + markdown_table(["data", "method", "against λ = 0", "claim met"], goal)
     + f"\n\nOn {len(met)} of {len(settings['data'])} data sets in this run."
 )
@@ -622,57 +892,112 @@ tell(
 # For the two-level model, MI is that of the upper level.
 
 
-# %%
+# %% tags=["hide-input"]
 def new_two_level(seed: int) -> VAE:
     with seeded(seed):
-        return two_level_mlp(shape, (settings["latent"] // 4, settings["latent"]), hidden=settings["hidden"][0])
+        return two_level_mlp(
+            shape,
+            (settings["latent"] // 4, settings["latent"]),
+            hidden=settings["hidden"][0],
+        )
 
 
 bounds = {
     "β-VAE, β = 2": (partial(elbo, beta=2.0), partial(new_vae, settings["latent"])),
-    "IWAE, 5 samples": (partial(importance_bound, samples=5), partial(new_vae, settings["latent"])),
+    "IWAE, 5 samples": (
+        partial(importance_bound, samples=5),
+        partial(new_vae, settings["latent"]),
+    ),
     "two levels": (elbo, new_two_level),
 }
 others = {}
 for name, (bound, make) in bounds.items():
-    ways = {"plain": bound, "augmentation": Consistency(bound, augment, weight=0.0), "CR, λ = 1": Consistency(bound, augment, weight=1.0)}
+    ways = {
+        "plain": bound,
+        "augmentation": Consistency(bound, augment, weight=0.0),
+        "CR, λ = 1": Consistency(bound, augment, weight=1.0),
+    }
     others[name] = train_and_evaluate(first, ways, make, settings["seeds"])
 
 # %% tags=["hide-input"]
 for name, found in others.items():
     d = differences(found, "CR, λ = 1", "augmentation")
-    rows = [[c, *(written([run[c] for run in runs], digits_shown.get(c, 2)) for runs in found.values()), star(*d[c], digits_shown.get(c, 2))] for c in columns]
-    tell(f"**{name}**, {first}\n\n" + markdown_table(["", *found, "CR − augmentation"], rows))
+    rows = [
+        [
+            c,
+            *(
+                written([run[c] for run in runs], digits_shown.get(c, 2))
+                for runs in found.values()
+            ),
+            star(*d[c], digits_shown.get(c, 2)),
+        ]
+        for c in columns
+    ]
+    tell(
+        f"**{name}**, {first}\n\n"
+        + markdown_table(["", *found, "CR − augmentation"], rows)
+    )
 
 # %% tags=["hide-input"]
-everything = {f"{name}": found for name, found in results.items()} | {f"{first}, {name}": found for name, found in others.items()}
-fig, axes = plt.subplots(1, 4, figsize=(12, 0.45 * len(everything) + 1.2), sharey=True)
-for ax, column in zip(axes, ("NLL", "rate", "5-NN", "retrieval, unseen"), strict=True):
+everything = {f"{name}": found for name, found in results.items()} | {
+    f"{first}, {name}": found for name, found in others.items()
+}
+fig, axes = plt.subplots(
+    1, 4, figsize=(12, 0.45 * len(everything) + 1.2), sharey=True
+)
+for ax, column in zip(
+    axes, ("NLL", "rate", "5-NN", "retrieval, unseen"), strict=True
+):
     for row, found in enumerate(everything.values()):
         for (method, control), colour, marker, offset in (
             (("augmentation", "plain"), COLOURS[0], "o", -0.12),
             (("CR, λ = 1", "augmentation"), COLOURS[1], "s", 0.12),
         ):
             mean, error = differences(found, method, control)[column]
-            ax.errorbar(mean, row + offset, xerr=2 * error, fmt=marker, color=colour, capsize=2, ms=5)
+            ax.errorbar(
+                mean,
+                row + offset,
+                xerr=2 * error,
+                fmt=marker,
+                color=colour,
+                capsize=2,
+                ms=5,
+            )
     ax.axvline(0, color="black", lw=1)
     ax.set(title=column, xlabel="difference")
 axes[0].set_yticks(range(len(everything)), list(everything))
 axes[0].invert_yaxis()
-handles = [plt.Line2D([], [], color=c, marker=m, ls="") for c, m in ((COLOURS[0], "o"), (COLOURS[1], "s"))]
-fig.legend(handles, ["augmentation − plain", "CR (λ = 1) − augmentation"], loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.08))
+handles = [
+    plt.Line2D([], [], color=c, marker=m, ls="")
+    for c, m in ((COLOURS[0], "o"), (COLOURS[1], "s"))
+]
+fig.legend(
+    handles,
+    ["augmentation − plain", "CR (λ = 1) − augmentation"],
+    loc="upper center",
+    ncols=2,
+    bbox_to_anchor=(0.5, 1.08),
+)
 fig.tight_layout()
 show(
     fig,
-    caption="Who brought the gain? Circles: what augmentation adds to a plain VAE. Squares: what the divergence adds to augmentation. Mean difference over seeds, with two standard errors. "
-    "NLL: left of zero is better; accuracy and retrieval: right of zero is better.",
-    alt="Four panels of differences with error bars, one row for each data set and bound, comparing the effect of augmentation with that of the penalty.",
+    caption="Who brought the gain? Circles: what augmentation adds to a plain "
+    "VAE. Squares: what the divergence adds to augmentation. Mean "
+    "difference over seeds, with two standard errors. NLL: left of zero "
+    "is better; accuracy and retrieval: right of zero is better.",
+    alt="Four panels of differences with error bars, one row for each data set "
+    "and bound, comparing the effect of augmentation with that of the penalty.",
 )
 
 # %% tags=["hide-input"]
 def plain_key(text: str) -> str:
     """A key for the results file: letters, digits and single underscores."""
-    return "_".join("".join(c if c.isalnum() else " " for c in text.replace("−", "minus").replace("λ", "")).split())
+    return "_".join(
+        "".join(
+            c if c.isalnum() else " "
+            for c in text.replace("−", "minus").replace("λ", "")
+        ).split()
+    )
 
 
 def numbers(values: list[float]) -> dict[str, float]:
@@ -680,17 +1005,31 @@ def numbers(values: list[float]) -> dict[str, float]:
 
 
 def summary_of(found: dict[str, list[dict[str, float]]]) -> dict:
-    return {plain_key(m): {plain_key(c): numbers([run[c] for run in runs]) for c in columns} for m, runs in found.items()}
+    return {
+        plain_key(m): {
+            plain_key(c): numbers([run[c] for run in runs]) for c in columns
+        }
+        for m, runs in found.items()
+    }
 
 
 save_results(
     "05_consistency",
     {
         "settings": settings,
-        "data": {plain_key(name): summary_of(found) for name, found in results.items()},
-        "bounds": {plain_key(name): summary_of(found) for name, found in others.items()},
+        "data": {
+            plain_key(name): summary_of(found) for name, found in results.items()
+        },
+        "bounds": {
+            plain_key(name): summary_of(found) for name, found in others.items()
+        },
         "differences": {
-            plain_key(key): {plain_key(c): dict(zip(("mean", "standard_error"), value, strict=True)) for c, value in difference.items()}
+            plain_key(key): {
+                plain_key(c): dict(
+                    zip(("mean", "standard_error"), value, strict=True)
+                )
+                for c, value in difference.items()
+            }
             for key, difference in compared.items()
         },
         "claim": {"met_on": len(met), "of": len(settings["data"])},

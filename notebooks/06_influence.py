@@ -81,20 +81,50 @@ device = default_device()
 # %%
 g = torch.Generator().manual_seed(0)
 centres = torch.tensor([[-1.5, 0.0], [1.5, 0.4]], dtype=torch.float64)
-points = torch.cat([c + 0.55 * torch.randn(20, 2, generator=g, dtype=torch.float64) for c in centres])
-points = torch.cat([points, torch.tensor([[0.2, 2.6]], dtype=torch.float64)])  # [41, 2]; the last is an outlier
+points = torch.cat(
+    [
+        c + 0.55 * torch.randn(20, 2, generator=g, dtype=torch.float64)
+        for c in centres
+    ]
+)
+# [41, 2]; the last is an outlier
+points = torch.cat([points, torch.tensor([[0.2, 2.6]], dtype=torch.float64)])
 N, bandwidth, k = len(points), 0.5, 5
-path = torch.stack([torch.linspace(-2.4, 2.4, 13), 0.9 * torch.linspace(-1, 1, 13).cos() ** 3], dim=1).double()
-by_knn, by_kde = knn_influence(points, path, k=k), kde_influence(points, path, bandwidth=bandwidth)  # [41, 13] each
+path = torch.stack(
+    [torch.linspace(-2.4, 2.4, 13), 0.9 * torch.linspace(-1, 1, 13).cos() ** 3],
+    dim=1,
+).double()
+# [41, 13] each
+by_knn, by_kde = (
+    knn_influence(points, path, k=k),
+    kde_influence(points, path, bandwidth=bandwidth),
+)
 
 
 # %% tags=["hide-input"]
 def influence_map(step: int) -> plt.Figure:
     fig, axes = plt.subplots(1, 2, figsize=(7.6, 3.3), sharey=True)
-    for ax, values, name in zip(axes, (by_knn, by_kde), (f"{k}-NN", "KDE"), strict=True):
-        dots = ax.scatter(*points.T, c=values[:, step], cmap="coolwarm", vmin=-0.5, vmax=0.5, s=40, edgecolors="black", linewidths=0.4)
+    for ax, values, name in zip(
+        axes, (by_knn, by_kde), (f"{k}-NN", "KDE"), strict=True
+    ):
+        dots = ax.scatter(
+            *points.T,
+            c=values[:, step],
+            cmap="coolwarm",
+            vmin=-0.5,
+            vmax=0.5,
+            s=40,
+            edgecolors="black",
+            linewidths=0.4,
+        )
         ax.plot(*path[step], "k*", ms=14)
-        ax.set(title=f"{name}: strongest {values[:, step].max().item():+.2f} nats", xlim=(-3.2, 3.2), ylim=(-1.7, 3.1), xticks=[], yticks=[])
+        ax.set(
+            title=f"{name}: strongest {values[:, step].max().item():+.2f} nats",
+            xlim=(-3.2, 3.2),
+            ylim=(-1.7, 3.1),
+            xticks=[],
+            yticks=[],
+        )
         ax.grid(False)
     fig.colorbar(dots, ax=axes, label="influence, nats")
     return fig
@@ -105,9 +135,13 @@ frames(
     [f"{float(p[0]):+.1f}" for p in path],
     description="test point, horizontally",
     start=2,
-    caption="Influence of each training point (circle) on the test point (star). Red: proponents, blue: opponents. In the k-NN density five points share all the credit equally and the rest are faintly "
-    "opposed; in the KDE credit fades with distance. In the gap between the clusters few points carry the density, so each counts for more.",
-    alt="Forty-one points in two clusters and one outlier, coloured by their influence on a star-shaped test point",
+    caption="Influence of each training point (circle) on the test point (star). "
+    "Red: proponents, blue: opponents. In the k-NN density five points "
+    "share all the credit equally and the rest are faintly opposed; in "
+    "the KDE credit fades with distance. In the gap between the clusters "
+    "few points carry the density, so each counts for more.",
+    alt="Forty-one points in two clusters and one outlier, coloured by their "
+    "influence on a star-shaped test point",
 )
 
 # %% tags=["hide-input"]
@@ -120,8 +154,11 @@ ax.set(xlabel="distance between training and test point", ylabel="influence, nat
 ax.legend()
 show(
     fig,
-    caption="All 41 × 13 influences of the pictures above against distance. Proponents are near; whoever is far is a weak opponent, by log((N − 1)/N) nats.",
-    alt="Scatter plot: influence is large only at small distances and settles slightly below zero.",
+    caption="All 41 × 13 influences of the pictures above against distance. "
+    "Proponents are near; whoever is far is a weak opponent, by log((N − "
+    "1)/N) nats.",
+    alt="Scatter plot: influence is large only at small distances and settles "
+    "slightly below zero.",
 )
 
 # %% [markdown]
@@ -134,26 +171,43 @@ show(
 
 
 # %%
-def really_leave_out(log_density, train: torch.Tensor, test: torch.Tensor) -> torch.Tensor:
+def really_leave_out(
+    log_density, train: torch.Tensor, test: torch.Tensor
+) -> torch.Tensor:
     """Fit N + 1 times; log_density(train, test) -> [M]. Returns [N, M]."""
     whole = log_density(train, test)
-    return torch.stack([whole - log_density(torch.cat([train[:i], train[i + 1 :]]), test) for i in range(len(train))])
+    return torch.stack(
+        [
+            whole - log_density(torch.cat([train[:i], train[i + 1 :]]), test)
+            for i in range(len(train))
+        ]
+    )
 
 
 def gaussian_log_density(train, test):
-    return torch.distributions.MultivariateNormal(train.mean(0), torch.cov(train.T, correction=0)).log_prob(test)
+    return torch.distributions.MultivariateNormal(
+        train.mean(0), torch.cov(train.T, correction=0)
+    ).log_prob(test)
 
 
 def kde_log_density(train, test):
-    kernels = torch.distributions.MultivariateNormal(train, bandwidth**2 * torch.eye(2, dtype=torch.float64))
+    kernels = torch.distributions.MultivariateNormal(
+        train, bandwidth**2 * torch.eye(2, dtype=torch.float64)
+    )
     return kernels.log_prob(test[:, None]).logsumexp(1) - math.log(len(train))
 
 
 errors = [
     (ours - really_leave_out(log_density, points, path)).abs().max().item()
-    for ours, log_density in ((gaussian_influence(points, path), gaussian_log_density), (by_kde, kde_log_density))
+    for ours, log_density in (
+        (gaussian_influence(points, path), gaussian_log_density),
+        (by_kde, kde_log_density),
+    )
 ]
-tell(f"Largest difference from really leaving a point out: Gaussian {errors[0]:.0e} nats, KDE {errors[1]:.0e} nats.")
+tell(
+    "Largest difference from really leaving a point out: Gaussian "
+    f"{errors[0]:.0e} nats, KDE {errors[1]:.0e} nats."
+)
 
 # %% [markdown]
 # What does the influence of a point *on itself* say? How much worse the model would do on $x_i$ had it never seen it: how far it has had to go out of its way for this one point. We added an outlier above; it should stand out.
@@ -162,14 +216,24 @@ tell(f"Largest difference from really leaving a point out: Gaussian {errors[0]:.
 selves = {
     "KDE": kde_influence(points, points, bandwidth=bandwidth).diagonal(),
     "Gaussian": gaussian_influence(points, points).diagonal(),
-    "mixture of 2 Gaussians": mixture_influence(points, points, components=2).diagonal(),
+    "mixture of 2 Gaussians": mixture_influence(
+        points, points, components=2
+    ).diagonal(),
     f"{k}-NN": knn_influence(points, points, k=k).diagonal(),
 }
 tell(
     "Self-influence in nats:\n\n"
     + markdown_table(
         ["model", "median point", "the outlier", "rank of the outlier"],
-        [[name, f"{v.median().item():.3f}", f"{v[-1].item():.2f}", f"{int((v > v[-1]).sum()) + 1} of {N}"] for name, v in selves.items()],
+        [
+            [
+                name,
+                f"{v.median().item():.3f}",
+                f"{v[-1].item():.2f}",
+                f"{int((v > v[-1]).sum()) + 1} of {N}",
+            ]
+            for name, v in selves.items()
+        ],
     )
 )
 
@@ -181,7 +245,10 @@ tell(
 # %%
 digits = load("digits").images.double()  # [1500, 1, 8, 8]
 few = digits[: pick(smoke=300, cpu=1500, gpu=1500, paper=1500)]
-pixels = few.flatten(1) + 0.05 * torch.randn(len(few), 64, generator=g, dtype=torch.float64)  # some pixels are always 0
+# some pixels are always 0
+pixels = few.flatten(1) + 0.05 * torch.randn(
+    len(few), 64, generator=g, dtype=torch.float64
+)
 exact_selves = ppca_influence(pixels, pixels, latent_dim=4).diagonal()
 
 # %% tags=["hide-input"]
@@ -192,8 +259,11 @@ image_grid(few[order[-16:]], columns=16, ax=axes[1], title="lowest")
 fig.tight_layout()
 show(
     fig,
-    caption=f"The digits with the highest and the lowest exact self-influence in PPCA: from {exact_selves.max().item():.2f} to {exact_selves.min().item():.3f} nats. Above, ink where others have none.",
-    alt="Two rows of sixteen small digits; those above are oddly written, those below look alike.",
+    caption="The digits with the highest and the lowest exact self-influence in "
+    f"PPCA: from {exact_selves.max().item():.2f} to "
+    f"{exact_selves.min().item():.3f} nats. Above, ink where others have none.",
+    alt="Two rows of sixteen small digits; those above are oddly written, those "
+    "below look alike.",
 )
 
 # %% [markdown]
@@ -210,8 +280,9 @@ show(
 net = VAE(*mlp((1, 28, 28), 20), latent_dim=20)
 P = sum(p.numel() for p in net.parameters())
 tell(
-    f"The first chapter's network for MNIST has {P:,} weights. Its Hessian would have {P**2:.1e} entries, "
-    f"{4 * P**2 / 1e12:.1f} terabytes in single precision. Retraining would take 60,000 trainings."
+    f"The first chapter's network for MNIST has {P:,} weights. Its Hessian would "
+    f"have {P**2:.1e} entries, {4 * P**2 / 1e12:.1f} terabytes in single "
+    "precision. Retraining would take 60,000 trainings."
 )
 
 # %% [markdown]
@@ -246,27 +317,41 @@ scale = 0.3
 def linear_vae(latent_dim: int = 4) -> VAE:
     with seeded(0):
         encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 2 * latent_dim))
-        decoder = nn.Sequential(nn.Linear(latent_dim, 64), nn.Unflatten(-1, (1, 8, 8)))
-        return VAE(encoder, decoder, latent_dim=latent_dim, likelihood=gaussian(scale)).double()
+        decoder = nn.Sequential(
+            nn.Linear(latent_dim, 64), nn.Unflatten(-1, (1, 8, 8))
+        )
+        return VAE(
+            encoder, decoder, latent_dim=latent_dim, likelihood=gaussian(scale)
+        ).double()
 
 
 def exact_elbo(model: VAE, x: torch.Tensor) -> torch.Tensor:
     """The ELBO of a linear VAE in closed form, [B]."""
     q_z = model.posterior(x)
-    spread = (q_z.stddev[:, None, :] * model.decoder[0].weight).square().sum((1, 2))  # [B]
-    return model.log_likelihood(x, q_z.mean) - spread / (2 * scale**2) - kl_divergence(q_z, model.prior)
+    # [B]
+    spread = (q_z.stddev[:, None, :] * model.decoder[0].weight).square().sum((1, 2))
+    return (
+        model.log_likelihood(x, q_z.mean)
+        - spread / (2 * scale**2)
+        - kl_divergence(q_z, model.prior)
+    )
 
 
 # %%
 def train_and_trace(eta: float, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
     """What `steps` steps, one image each, did to 20 other images, and what TracIn says they did: [20], [20]."""
     model, visited, others = linear_vae(), digits[:32], digits[1000:1020]
-    before, total = exact_elbo(model, others).detach(), torch.zeros(20, dtype=torch.float64)
+    before, total = (
+        exact_elbo(model, others).detach(),
+        torch.zeros(20, dtype=torch.float64),
+    )
     optimizer = torch.optim.SGD(model.parameters(), lr=eta, maximize=True)
     for step in range(steps):
         x = visited[step % 32 : step % 32 + 1]
         here = {"model": model.state_dict(), "lr": eta}
-        total += tracin(model, exact_elbo, [here], x, others, samples=1, unbiased=False)[0]
+        total += tracin(
+            model, exact_elbo, [here], x, others, samples=1, unbiased=False
+        )[0]
         optimizer.zero_grad()
         exact_elbo(model, x).sum().backward()
         optimizer.step()
@@ -278,22 +363,37 @@ traced = [train_and_trace(eta, steps=round(0.0032 / eta)) for eta in rates]
 
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(4.6, 4))
-ends = (min(t[0].min().item() for t in traced), max(t[0].max().item() for t in traced))
+ends = (
+    min(t[0].min().item() for t in traced),
+    max(t[0].max().item() for t in traced),
+)
 ax.plot(ends, ends, color="black", lw=1)
 for eta, (actual, total), marker in zip(rates, traced, "o^s", strict=True):
     ax.scatter(actual, total, s=18, marker=marker, label=f"η = {eta:g}")
-ax.set(xlabel="what training did to the image, nats", ylabel="sum of TracIn over all steps, nats")
+ax.set(
+    xlabel="what training did to the image, nats",
+    ylabel="sum of TracIn over all steps, nats",
+)
 ax.legend()
 show(
     fig,
-    caption="Twenty images that were not trained on: the actual change of their ELBO against the sum of TracIn scores over all steps. Halve the learning rate and take twice as many steps, and the distance from the diagonal halves.",
-    alt="Scatter plot along a diagonal; the points come closer to it as the learning rate falls.",
+    caption="Twenty images that were not trained on: the actual change of their "
+    "ELBO against the sum of TracIn scores over all steps. Halve the "
+    "learning rate and take twice as many steps, and the distance from "
+    "the diagonal halves.",
+    alt="Scatter plot along a diagonal; the points come closer to it as the "
+    "learning rate falls.",
 )
 gaps = [(total - actual).abs().mean().item() for actual, total in traced]
 moved = traced[-1][0].abs().mean().item()
 tell(
-    f"The images moved by {moved:.1f} nats on average. Mean distance from the diagonal: "
-    + ", ".join(f"{gap:.2f} nats at η = {eta:g}" for eta, gap in zip(rates, gaps, strict=True)) + "."
+    f"The images moved by {moved:.1f} nats on average. Mean distance from the "
+    "diagonal: "
+    + ", ".join(
+        f"{gap:.2f} nats at η = {eta:g}"
+        for eta, gap in zip(rates, gaps, strict=True)
+    )
+    + "."
 )
 
 # %% [markdown]
@@ -312,33 +412,69 @@ tell(
 
 # %%
 model = linear_vae()
-fit(model, elbo, digits, epochs=pick(smoke=3, cpu=20, gpu=20, paper=20), lr=5e-3, progress=False, device="cpu")
+fit(
+    model,
+    elbo,
+    digits,
+    epochs=pick(smoke=3, cpu=20, gpu=20, paper=20),
+    lr=5e-3,
+    progress=False,
+    device="cpu",
+)
 state, some = {"model": model.state_dict(), "lr": 1.0}, digits[:100]
-truth = self_influence(model, exact_elbo, [state], some, samples=1, unbiased=False)  # [100]
-counts, budget = (2, 4, 8, 16, 32), pick(smoke=64, cpu=640, gpu=640, paper=640)  # draws in all, for each S
+# [100]
+truth = self_influence(model, exact_elbo, [state], some, samples=1, unbiased=False)
+# draws in all, for each S
+counts, budget = (2, 4, 8, 16, 32), pick(smoke=64, cpu=640, gpu=640, paper=640)
 found = {unbiased: [] for unbiased in (True, False)}
 for unbiased, values in found.items():
     for S in counts:
-        repeats = [self_influence(model, elbo, [state], some, samples=S, unbiased=unbiased, seed=s) for s in range(budget // S)]
-        values.append(mean_and_standard_error(torch.stack(repeats).mean(1) / truth.mean()))
+        repeats = [
+            self_influence(
+                model, elbo, [state], some, samples=S, unbiased=unbiased, seed=s
+            )
+            for s in range(budget // S)
+        ]
+        values.append(
+            mean_and_standard_error(torch.stack(repeats).mean(1) / truth.mean())
+        )
 
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6, 3))
 for (unbiased, values), colour in zip(found.items(), COLOURS, strict=False):
-    ax.errorbar(counts, [v.mean for v in values], [v.standard_error for v in values], fmt="o-", color=colour, capsize=3, label="two halves" if unbiased else "plain average")
+    ax.errorbar(
+        counts,
+        [v.mean for v in values],
+        [v.standard_error for v in values],
+        fmt="o-",
+        color=colour,
+        capsize=3,
+        label="two halves" if unbiased else "plain average",
+    )
 ax.axhline(1, color="black", lw=1)
-ax.set(xscale="log", xlabel="draws of the noise, S", ylabel="mean self-influence / exact", xticks=counts, xticklabels=counts)
+ax.set(
+    xscale="log",
+    xlabel="draws of the noise, S",
+    ylabel="mean self-influence / exact",
+    xticks=counts,
+    xticklabels=counts,
+)
 ax.minorticks_off()
 ax.legend()
 show(
     fig,
-    caption=f"Self-influence of 100 digits in a linear VAE, relative to its exact value; mean and standard error over repetitions with {budget} draws in all at each S. The plain average is too large, by a term that falls as 1/S; two independent halves are right at any S.",
-    alt="The curve of the plain average descends towards one from above; that of the halves stays at one.",
+    caption="Self-influence of 100 digits in a linear VAE, relative to its exact "
+    f"value; mean and standard error over repetitions with {budget} draws in "
+    "all at each S. The plain average is too large, by a term that falls as "
+    "1/S; two independent halves are right at any S.",
+    alt="The curve of the plain average descends towards one from above; that of "
+    "the halves stays at one.",
 )
 plain, halves = found[False][0], found[True][0]
 tell(
-    f"With two draws the plain average is {plain.mean:.2f} ± {plain.standard_error:.2f} times the truth; "
-    f"the halves give {halves.mean:.2f} ± {halves.standard_error:.2f} times."
+    f"With two draws the plain average is {plain.mean:.2f} ± "
+    f"{plain.standard_error:.2f} times the truth; the halves give "
+    f"{halves.mean:.2f} ± {halves.standard_error:.2f} times."
 )
 
 # %% [markdown]
@@ -360,7 +496,10 @@ def inner_products(g, a, h, b):
     return (pairs_g * pairs_a).sum((1, 3))
 
 
-g_, a_, h_, b_ = (torch.randn(n, 3, d, dtype=torch.float64) for n, d in ((5, 7), (5, 11), (4, 7), (4, 11)))
+g_, a_, h_, b_ = (
+    torch.randn(n, 3, d, dtype=torch.float64)
+    for n, d in ((5, 7), (5, 11), (4, 7), (4, 11))
+)
 formed = (g_.mT @ a_).flatten(1) @ (h_.mT @ b_).flatten(1).T
 difference = (inner_products(g_, a_, h_, b_) - formed).abs().max().item()
 x, z = torch.rand(64, 1, 28, 28), torch.rand(16, 1, 28, 28)
@@ -370,10 +509,14 @@ for way in ("layers", "loop"):
     began = time.perf_counter()
     scores[way] = tracin(net, elbo, [net_state], x, z, samples=2, path=way)
     seconds[way] = time.perf_counter() - began
-agreement = ((scores["layers"] - scores["loop"]).abs().max() / scores["loop"].abs().max()).item()
+agreement = (
+    (scores["layers"] - scores["loop"]).abs().max() / scores["loop"].abs().max()
+).item()
 tell(
-    f"Largest difference of the identity: {difference:.0e}. On {len(x)} × {len(z)} images the factors took {seconds['layers']:.3f} s "
-    f"and one image at a time {seconds['loop']:.2f} s, **{seconds['loop'] / seconds['layers']:.0f} times** as long; the scores agree to {agreement:.0e}."
+    f"Largest difference of the identity: {difference:.0e}. On {len(x)} × "
+    f"{len(z)} images the factors took {seconds['layers']:.3f} s and one image at "
+    f"a time {seconds['loop']:.2f} s, **{seconds['loop'] / seconds['layers']:.0f} "
+    f"times** as long; the scores agree to {agreement:.0e}."
 )
 
 # %% [markdown]
@@ -384,49 +527,141 @@ tell(
 #
 # We train a VAE by plain stochastic gradient ascent, without momentum (the setting that TracIn's derivation assumes), keep checkpoints along the way, and hide strangers among the first data set's images, one for every sixty: handwritten letters among MNIST's digits (drawn shapes in the `smoke` profile, which downloads nothing). The learning rates are about the highest at which training stays stable: at the rate of the digits, training on Fashion-MNIST, whose images have more ink and steeper gradients, does not converge.
 
-# %%
+# %% tags=["hide-input"]
 learning_rates = {"mnist": 1e-2, "fashion-mnist": 5e-3}
 settings = pick(
-    smoke=dict(sets=("digits",), strangers="shapes", train=300, hidden=(32,), latent=4, lr={"digits": 2e-2}, epochs=10, every=5, seeds=2, queries=40, samples=2),
-    cpu=dict(sets=("mnist", "fashion-mnist"), strangers="emnist-letters", train=6000, hidden=(400,), latent=20, lr=learning_rates, epochs=40, every=8, seeds=3, queries=300, samples=4),
-    gpu=dict(sets=("mnist", "fashion-mnist"), strangers="emnist-letters", train=60_000, hidden=(400,), latent=20, lr=learning_rates, epochs=60, every=10, seeds=3, queries=2000, samples=8),
-    paper=dict(sets=("mnist", "fashion-mnist"), strangers="emnist-letters", train=60_000, hidden=(1024, 512, 256), latent=128, lr=learning_rates, epochs=1600, every=53, seeds=3, queries=10_000, samples=16),
-)  # fmt: skip
-train_sets = {name: load(name, progress=False)[: settings["train"]] for name in settings["sets"]}
+    smoke=dict(
+        sets=("digits",),
+        strangers="shapes",
+        train=300,
+        hidden=(32,),
+        latent=4,
+        lr={"digits": 2e-2},
+        epochs=10,
+        every=5,
+        seeds=2,
+        queries=40,
+        samples=2,
+    ),
+    cpu=dict(
+        sets=("mnist", "fashion-mnist"),
+        strangers="emnist-letters",
+        train=6000,
+        hidden=(400,),
+        latent=20,
+        lr=learning_rates,
+        epochs=40,
+        every=8,
+        seeds=3,
+        queries=300,
+        samples=4,
+    ),
+    gpu=dict(
+        sets=("mnist", "fashion-mnist"),
+        strangers="emnist-letters",
+        train=60_000,
+        hidden=(400,),
+        latent=20,
+        lr=learning_rates,
+        epochs=60,
+        every=10,
+        seeds=3,
+        queries=2000,
+        samples=8,
+    ),
+    paper=dict(
+        sets=("mnist", "fashion-mnist"),
+        strangers="emnist-letters",
+        train=60_000,
+        hidden=(1024, 512, 256),
+        latent=128,
+        lr=learning_rates,
+        epochs=1600,
+        every=53,
+        seeds=3,
+        queries=10_000,
+        samples=16,
+    ),
+)
+train_sets = {
+    name: load(name, progress=False)[: settings["train"]]
+    for name in settings["sets"]
+}
 test_sets = {name: load(name, "test", progress=False) for name in settings["sets"]}
 first = settings["sets"][0]
 shape = tuple(train_sets[first].images.shape[1:])
-strangers = load(settings["strangers"], "test", size=shape[-1] if shape[-1] < 28 else None, progress=False).images
+strangers = load(
+    settings["strangers"],
+    "test",
+    size=shape[-1] if shape[-1] < 28 else None,
+    progress=False,
+).images
 hidden_count = round(settings["train"] / 60)
-tell(f"{settings['train']:,} images of each of {', '.join(settings['sets'])}; {hidden_count} strangers from {settings['strangers']} hidden among the first.")
+tell(
+    f"{settings['train']:,} images of each of {', '.join(settings['sets'])}; "
+    f"{hidden_count} strangers from {settings['strangers']} hidden among the "
+    "first."
+)
 
 
-# %%
+# %% tags=["hide-input"]
 class Trained:
     """A VAE trained on one data set with one seed, and what it was trained on."""
 
-    def __init__(self, name: str, seed: int, lr: float | None = None, optimizer=torch.optim.SGD) -> None:
-        data, chosen = train_sets[name], torch.randperm(len(strangers), generator=torch.Generator().manual_seed(seed))
+    def __init__(
+        self,
+        name: str,
+        seed: int,
+        lr: float | None = None,
+        optimizer=torch.optim.SGD,
+    ) -> None:
+        data, chosen = (
+            train_sets[name],
+            torch.randperm(
+                len(strangers), generator=torch.Generator().manual_seed(seed)
+            ),
+        )
         count = hidden_count if name == first else 0
         self.images = torch.cat([data.images, strangers[chosen[:count]]])
         self.labels = torch.cat([data.labels, torch.full((count,), -1)])
         self.stranger = self.labels == -1
         with seeded(seed):
-            self.model = VAE(*mlp(shape, settings["latent"], hidden=settings["hidden"]), latent_dim=settings["latent"])
+            self.model = VAE(
+                *mlp(shape, settings["latent"], hidden=settings["hidden"]),
+                latent_dim=settings["latent"],
+            )
         self.folder = tempfile.TemporaryDirectory()  # goes when this object goes
         self.history = fit(
-            self.model, elbo, self.images, epochs=settings["epochs"], batch_size=64, lr=lr or settings["lr"][name], seed=seed,
-            optimizer=optimizer, checkpoints=self.folder.name, checkpoint_every=settings["every"], progress=False,
-        )  # fmt: skip
+            self.model,
+            elbo,
+            self.images,
+            epochs=settings["epochs"],
+            batch_size=64,
+            lr=lr or settings["lr"][name],
+            seed=seed,
+            optimizer=optimizer,
+            checkpoints=self.folder.name,
+            checkpoint_every=settings["every"],
+            progress=False,
+        )
 
 
-runs = {name: [Trained(name, seed) for seed in range(settings["seeds"])] for name in settings["sets"]}
+runs = {
+    name: [Trained(name, seed) for seed in range(settings["seeds"])]
+    for name in settings["sets"]
+}
 
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6, 3))
 for (name, trained), colour in zip(runs.items(), COLOURS, strict=False):
     for seed, run in enumerate(trained):
-        ax.plot(range(1, settings["epochs"] + 1), run.history.train, color=colour, alpha=0.7, label=name if seed == 0 else None)
+        ax.plot(
+            range(1, settings["epochs"] + 1),
+            run.history.train,
+            color=colour,
+            alpha=0.7,
+            label=name if seed == 0 else None,
+        )
 kept = range(settings["every"], settings["epochs"] + 1, settings["every"])
 for epoch in kept:
     ax.axvline(epoch, color="black", lw=0.8, ls=":")
@@ -435,8 +670,11 @@ ax.set(xlabel="epoch", ylabel="ELBO, nats per image", ylim=(1.6 * last, None))
 ax.legend()
 show(
     fig,
-    caption=f"Training by plain stochastic gradient ascent, {settings['seeds']} seeds each. Dotted: the {len(kept)} checkpoints that TracIn will use.",
-    alt="ELBO against epoch; the curves rise steeply and then slowly. Vertical dotted lines mark the checkpoints.",
+    caption=f"Training by plain stochastic gradient ascent, {settings['seeds']} "
+    f"seeds each. Dotted: the {len(kept)} checkpoints that TracIn will "
+    "use.",
+    alt="ELBO against epoch; the curves rise steeply and then slowly. Vertical "
+    "dotted lines mark the checkpoints.",
 )
 
 # %% [markdown]
@@ -444,20 +682,39 @@ show(
 #
 # Nothing pushed the model towards an image harder than the image itself, one should think. The paper proposes this as a first test, and reports that it holds for over 99 % of MNIST's training images. With halves of independent draws the test is a fair one: a score is not large merely because image and query share their noise.
 
-# %%
+# %% tags=["hide-input"]
 own_share: dict[str, list[float]] = {name: [] for name in runs}
 for name, trained in runs.items():
     for seed, run in enumerate(trained):
-        queries = torch.randperm(len(run.images), generator=torch.Generator().manual_seed(seed))[: settings["queries"]]
-        ends = strongest(run.model, elbo, run.history.checkpoints, run.images, run.images[queries], k=1, samples=settings["samples"])
-        own_share[name].append((ends.proponents[:, 0].cpu() == queries).double().mean().item())
-own_summary = {name: mean_and_standard_error(values) for name, values in own_share.items()}
+        queries = torch.randperm(
+            len(run.images), generator=torch.Generator().manual_seed(seed)
+        )[: settings["queries"]]
+        ends = strongest(
+            run.model,
+            elbo,
+            run.history.checkpoints,
+            run.images,
+            run.images[queries],
+            k=1,
+            samples=settings["samples"],
+        )
+        own_share[name].append(
+            (ends.proponents[:, 0].cpu() == queries).double().mean().item()
+        )
+own_summary = {
+    name: mean_and_standard_error(values) for name, values in own_share.items()
+}
 tell(
     markdown_table(
         ["data", "images that are their own strongest proponent"],
-        [[name, f"{100 * s.mean:.2f} ± {100 * s.standard_error:.2f} %"] for name, s in own_summary.items()],
+        [
+            [name, f"{100 * s.mean:.2f} ± {100 * s.standard_error:.2f} %"]
+            for name, s in own_summary.items()
+        ],
     )
-    + f"\n\n{settings['queries']} training images a seed, each against all {settings['train']:,}; mean ± standard error over {settings['seeds']} seeds."
+    + f"\n\n{settings['queries']} training images a seed, each against all "
+    f"{settings['train']:,}; mean ± standard error over {settings['seeds']} "
+    "seeds."
 )
 
 # %% [markdown]
@@ -467,10 +724,18 @@ tell(
 #
 # Choose a test image with the slider: who made the model see it so, and who pulled the other way?
 
-# %%
+# %% tags=["hide-input"]
 galleries = {
     name: [
-        strongest(run.model, elbo, run.history.checkpoints, run.images, test_sets[name].images[: settings["queries"]], k=6, samples=settings["samples"])
+        strongest(
+            run.model,
+            elbo,
+            run.history.checkpoints,
+            run.images,
+            test_sets[name].images[: settings["queries"]],
+            k=6,
+            samples=settings["samples"],
+        )
         for run in trained
     ]
     for name, trained in runs.items()
@@ -481,13 +746,33 @@ galleries = {
 def gallery(name: str, j: int) -> plt.Figure:
     run, ends = runs[name][0], galleries[name][0]
     fig, axes = plt.subplots(1, 3, figsize=(8.4, 1.5), width_ratios=(1, 6, 6))
-    image_grid(test_sets[name].images[j : j + 1], columns=1, ax=axes[0], title="test image")
+    image_grid(
+        test_sets[name].images[j : j + 1], columns=1, ax=axes[0], title="test image"
+    )
     for ax, indices, values, title in (
-        (axes[1], ends.proponents[j], ends.proponent_scores[j], "strongest proponents"),
-        (axes[2], ends.opponents[j], ends.opponent_scores[j], "strongest opponents"),
+        (
+            axes[1],
+            ends.proponents[j],
+            ends.proponent_scores[j],
+            "strongest proponents",
+        ),
+        (
+            axes[2],
+            ends.opponents[j],
+            ends.opponent_scores[j],
+            "strongest opponents",
+        ),
     ):
         image_grid(run.images[indices.cpu()], columns=6, ax=ax, title=title)
-        ax.text(0.5, -0.08, f"{values[0].item():.3g} … {values[-1].item():.3g}", transform=ax.transAxes, ha="center", va="top", fontsize=8)
+        ax.text(
+            0.5,
+            -0.08,
+            f"{values[0].item():.3g} … {values[-1].item():.3g}",
+            transform=ax.transAxes,
+            ha="center",
+            va="top",
+            fontsize=8,
+        )
     return fig
 
 
@@ -497,44 +782,96 @@ for name in runs:
         [gallery(name, j) for j in shown],
         [str(j + 1) for j in shown],
         description=f"{name}: test image",
-        caption="Left, a test image; then the six training images with the largest and with the smallest scores (strongest first; below, the range of their scores).",
+        caption="Left, a test image; then the six training images with the largest "
+        "and with the smallest scores (strongest first; below, the range of "
+        "their scores).",
         alt="A test image, six proponents and six opponents",
     )
 
 # %% tags=["hide-input"]
 for name in runs:
     run, ends, test = runs[name][0], galleries[name][0], test_sets[name].images
-    rows = [torch.cat([test[j : j + 1], run.images[ends.proponents[j].cpu()], run.images[ends.opponents[j].cpu()]]) for j in range(5)]
+    rows = [
+        torch.cat(
+            [
+                test[j : j + 1],
+                run.images[ends.proponents[j].cpu()],
+                run.images[ends.opponents[j].cpu()],
+            ]
+        )
+        for j in range(5)
+    ]
     ax = image_grid(torch.cat(rows), columns=13)
     for column, title in ((0.5, "test"), (4, "proponents"), (10, "opponents")):
-        ax.text(column / 13, 1.02, title, transform=ax.transAxes, ha="center", va="bottom")
+        ax.text(
+            column / 13,
+            1.02,
+            title,
+            transform=ax.transAxes,
+            ha="center",
+            va="bottom",
+        )
     show(
         ax.get_figure(),
-        caption=f"The first five test images of {name}; beside each, its six strongest proponents and its six strongest opponents among the training images (first seed).",
+        caption=f"The first five test images of {name}; beside each, its six "
+        "strongest proponents and its six strongest opponents among the "
+        "training images (first seed).",
         alt="Five rows: a test image, six proponents, six opponents.",
     )
 
 # %% [markdown]
 # The pictures invite stories, so let us count instead. How often does the strongest proponent, and the strongest opponent, carry the same label as the test image? The model never saw a label. The paper finds about 80 % and 40 % on MNIST. A control belongs beside it: the nearest training image in plain *pixel* distance needs no model at all.
 
-# %%
+# %% tags=["hide-input"]
 label_rows: dict[str, dict[str, list[float]]] = {}
 for name, trained in runs.items():
     test = test_sets[name]
-    queries, labels = test.images[: settings["queries"]], test.labels[: settings["queries"]]
-    rows: dict[str, list[float]] = {"strongest proponent": [], "strongest opponent": [], "nearest in pixels": [], "chance": []}
+    queries, labels = (
+        test.images[: settings["queries"]],
+        test.labels[: settings["queries"]],
+    )
+    rows: dict[str, list[float]] = {
+        "strongest proponent": [],
+        "strongest opponent": [],
+        "nearest in pixels": [],
+        "chance": [],
+    }
     for run, ends in zip(trained, galleries[name], strict=True):
-        nearest = torch.cdist(queries.flatten(1).to(device), run.images.flatten(1).to(device)).argmin(1).cpu()
-        for row, indices in zip(rows, (ends.proponents[:, 0].cpu(), ends.opponents[:, 0].cpu(), nearest), strict=False):
+        nearest = (
+            torch.cdist(
+                queries.flatten(1).to(device), run.images.flatten(1).to(device)
+            )
+            .argmin(1)
+            .cpu()
+        )
+        for row, indices in zip(
+            rows,
+            (ends.proponents[:, 0].cpu(), ends.opponents[:, 0].cpu(), nearest),
+            strict=False,
+        ):
             rows[row].append((run.labels[indices] == labels).double().mean().item())
-        rows["chance"].append((run.labels[:, None] == labels).double().mean().item())
+        rows["chance"].append(
+            (run.labels[:, None] == labels).double().mean().item()
+        )
     label_rows[name] = rows
-label_summary = {name: {row: mean_and_standard_error(v) for row, v in rows.items()} for name, rows in label_rows.items()}
+label_summary = {
+    name: {row: mean_and_standard_error(v) for row, v in rows.items()}
+    for name, rows in label_rows.items()
+}
 tell(
     "Share with the test image's label, in per cent:\n\n"
     + markdown_table(
         ["", *label_summary],
-        [[row, *(f"{100 * s[row].mean:.1f} ± {100 * s[row].standard_error:.1f}" for s in label_summary.values())] for row in rows],
+        [
+            [
+                row,
+                *(
+                    f"{100 * s[row].mean:.1f} ± {100 * s[row].standard_error:.1f}"
+                    for s in label_summary.values()
+                ),
+            ]
+            for row in rows
+        ],
     )
 )
 
@@ -546,36 +883,75 @@ tell(
 # In section 1 the self-influence of a point told how lonely it was. Here we set it beside three other numbers for each training image: its loss (minus the ELBO), the length of its code $\lVert\mu_\phi(x)\rVert$, and its **atypicality**, the distance in pixels to its tenth-nearest neighbour. Strangers are left out for now.
 
 
-# %%
+# %% tags=["hide-input"]
 def ranks(values: torch.Tensor) -> torch.Tensor:
     return values.argsort().argsort().double()
 
 
 def rank_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
     """Spearman's correlation of two sets of scores."""
-    return torch.corrcoef(torch.stack([ranks(a.flatten().cpu()), ranks(b.flatten().cpu())]))[0, 1].item()
+    return torch.corrcoef(
+        torch.stack([ranks(a.flatten().cpu()), ranks(b.flatten().cpu())])
+    )[0, 1].item()
 
 
 @torch.no_grad()
 def scores_of(run: Trained) -> dict[str, torch.Tensor]:
     """Numbers that describe each training image, [M] each."""
-    found = {"self-influence": self_influence(run.model, elbo, run.history.checkpoints, run.images, samples=settings["samples"]).cpu()}
+    found = {
+        "self-influence": self_influence(
+            run.model,
+            elbo,
+            run.history.checkpoints,
+            run.images,
+            samples=settings["samples"],
+        ).cpu()
+    }
     found["self-influence, decoder"] = self_influence(
-        run.model, elbo, run.history.checkpoints, run.images, samples=settings["samples"], layers=["decoder"]
+        run.model,
+        elbo,
+        run.history.checkpoints,
+        run.images,
+        samples=settings["samples"],
+        layers=["decoder"],
     ).cpu()
     with seeded(1, device):
         parts = run.images.split(500)
-        found["loss"] = torch.cat([-elbo(run.model, part.to(device), samples=8).cpu() for part in parts])
-    found["length of the code"] = torch.cat([run.model.posterior(part.to(device)).mean.norm(dim=1).cpu() for part in parts])
+        found["loss"] = torch.cat(
+            [-elbo(run.model, part.to(device), samples=8).cpu() for part in parts]
+        )
+    found["length of the code"] = torch.cat(
+        [
+            run.model.posterior(part.to(device)).mean.norm(dim=1).cpu()
+            for part in parts
+        ]
+    )
     pixels = run.images.flatten(1).to(device)
-    found["atypicality"] = torch.cat([torch.cdist(part.flatten(1).to(device), pixels).topk(11, largest=False).values[:, -1].cpu() for part in parts])
+    found["atypicality"] = torch.cat(
+        [
+            torch.cdist(part.flatten(1).to(device), pixels)
+            .topk(11, largest=False)
+            .values[:, -1]
+            .cpu()
+            for part in parts
+        ]
+    )
     return found
 
 
-described = {name: [scores_of(run) for run in trained] for name, trained in runs.items()}
+described = {
+    name: [scores_of(run) for run in trained] for name, trained in runs.items()
+}
 correlations = {
     name: {
-        other: mean_and_standard_error([rank_correlation(d["self-influence"][~r.stranger], d[other][~r.stranger]) for d, r in zip(described[name], runs[name], strict=True)])
+        other: mean_and_standard_error(
+            [
+                rank_correlation(
+                    d["self-influence"][~r.stranger], d[other][~r.stranger]
+                )
+                for d, r in zip(described[name], runs[name], strict=True)
+            ]
+        )
         for other in ("loss", "length of the code", "atypicality")
     }
     for name in runs
@@ -584,20 +960,43 @@ correlations = {
 # %% tags=["hide-input"]
 native = ~runs[first][0].stranger
 fig, axes = plt.subplots(1, 3, figsize=(9.4, 2.8), sharey=True)
-for ax, other in zip(axes, ("loss", "length of the code", "atypicality"), strict=True):
+for ax, other in zip(
+    axes, ("loss", "length of the code", "atypicality"), strict=True
+):
     values = described[first][0]
-    ax.scatter(values[other][native], values["self-influence"][native].clamp_min(1e-3), s=2, alpha=0.3)
-    ax.set(xlabel=other + {"loss": ", nats", "atypicality": ", pixels"}.get(other, ""), yscale="log")
+    ax.scatter(
+        values[other][native],
+        values["self-influence"][native].clamp_min(1e-3),
+        s=2,
+        alpha=0.3,
+    )
+    ax.set(
+        xlabel=other + {"loss": ", nats", "atypicality": ", pixels"}.get(other, ""),
+        yscale="log",
+    )
 axes[0].set_ylabel("self-influence")
 show(
     fig,
-    caption=f"Self-influence of each training image of {first} (logarithmic) against its loss, the length of its code and its atypicality; first seed.",
-    alt="Three scatter plots of self-influence against loss, code length and atypicality.",
+    caption=f"Self-influence of each training image of {first} (logarithmic) "
+    "against its loss, the length of its code and its atypicality; first "
+    "seed.",
+    alt="Three scatter plots of self-influence against loss, code length and "
+    "atypicality.",
 )
 tell(
     "Spearman's rank correlation with self-influence:\n\n"
     + markdown_table(
-        ["", *correlations], [[o, *(f"{c[o].mean:+.2f} ± {c[o].standard_error:.2f}" for c in correlations.values())] for o in correlations[first]]
+        ["", *correlations],
+        [
+            [
+                o,
+                *(
+                    f"{c[o].mean:+.2f} ± {c[o].standard_error:.2f}"
+                    for c in correlations.values()
+                ),
+            ]
+            for o in correlations[first]
+        ],
     )
 )
 
@@ -605,12 +1004,20 @@ tell(
 for name in runs:
     order = described[name][0]["self-influence"].argsort(descending=True)
     fig, axes = plt.subplots(2, 1, figsize=(8, 1.5))
-    image_grid(runs[name][0].images[order[:16]], columns=16, ax=axes[0], title=f"{name}: highest self-influence")
-    image_grid(runs[name][0].images[order[-16:]], columns=16, ax=axes[1], title="lowest")
+    image_grid(
+        runs[name][0].images[order[:16]],
+        columns=16,
+        ax=axes[0],
+        title=f"{name}: highest self-influence",
+    )
+    image_grid(
+        runs[name][0].images[order[-16:]], columns=16, ax=axes[1], title="lowest"
+    )
     fig.tight_layout()
     show(
         fig,
-        caption=f"The sixteen training images of {name} with the highest and with the lowest self-influence (first seed).",
+        caption=f"The sixteen training images of {name} with the highest and with "
+        "the lowest self-influence (first seed).",
         alt="Two rows of training images: unusual ones above, plain ones below.",
     )
 
@@ -627,50 +1034,100 @@ for name in runs:
 # Even a perfect search has $A < 1$, because the strangers cannot all be first. The authors' code calls the mean recall an AUC; we report both. And we ask the obvious question: does it beat the plain *loss*, which costs one forward pass? One row takes the same network trained by Adam, which fits the training set more closely in as many epochs; its scores leave the derivation behind, but not the idea.
 
 
-# %%
+# %% tags=["hide-input"]
 def mean_recall(scores: torch.Tensor, stranger: torch.Tensor) -> float:
     found_so_far = stranger[scores.argsort(descending=True)].double().cumsum(0)
     return (found_so_far / stranger.sum()).mean().item()
 
 
-by_adam = [Trained(first, seed, lr=1e-3, optimizer=torch.optim.Adam) for seed in range(settings["seeds"])]
+by_adam = [
+    Trained(first, seed, lr=1e-3, optimizer=torch.optim.Adam)
+    for seed in range(settings["seeds"])
+]
 for values, run in zip(described[first], by_adam, strict=True):
-    values["self-influence, Adam"] = self_influence(run.model, elbo, run.history.checkpoints, run.images, samples=settings["samples"]).cpu()
+    values["self-influence, Adam"] = self_influence(
+        run.model,
+        elbo,
+        run.history.checkpoints,
+        run.images,
+        samples=settings["samples"],
+    ).cpu()
 cleaning: dict[str, dict[str, list[float]]] = {}
 for values, run in zip(described[first], runs[first], strict=True):
-    for score in ("self-influence", "self-influence, decoder", "self-influence, Adam", "loss", "atypicality"):
+    for score in (
+        "self-influence",
+        "self-influence, decoder",
+        "self-influence, Adam",
+        "loss",
+        "atypicality",
+    ):
         row = cleaning.setdefault(score, {"mean recall": [], "ROC AUC": []})
         row["mean recall"].append(mean_recall(values[score], run.stranger))
-        row["ROC AUC"].append(auroc(values[score][~run.stranger], values[score][run.stranger]).value)
-cleaning_summary = {score: {row: mean_and_standard_error(v) for row, v in rows.items()} for score, rows in cleaning.items()}
+        row["ROC AUC"].append(
+            auroc(values[score][~run.stranger], values[score][run.stranger]).value
+        )
+cleaning_summary = {
+    score: {row: mean_and_standard_error(v) for row, v in rows.items()}
+    for score, rows in cleaning.items()
+}
 m_, n_ = int(runs[first][0].stranger.sum()), len(runs[first][0].images)
 mean_rank = n_ + 1 - n_ * cleaning["loss"]["mean recall"][0]
-identity = abs(1 - (mean_rank - (m_ + 1) / 2) / (n_ - m_) - cleaning["loss"]["ROC AUC"][0])
+identity = abs(
+    1 - (mean_rank - (m_ + 1) / 2) / (n_ - m_) - cleaning["loss"]["ROC AUC"][0]
+)
 
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6, 3.4))
 for score, colour in zip(cleaning, COLOURS, strict=False):
-    for seed, (values, run) in enumerate(zip(described[first], runs[first], strict=True)):
-        recall = run.stranger[values[score].argsort(descending=True)].double().cumsum(0) / run.stranger.sum()
-        ax.plot(torch.arange(1, len(recall) + 1) / len(recall), recall, color=colour, alpha=0.7, label=score if seed == 0 else None)
+    for seed, (values, run) in enumerate(
+        zip(described[first], runs[first], strict=True)
+    ):
+        recall = (
+            run.stranger[values[score].argsort(descending=True)].double().cumsum(0)
+            / run.stranger.sum()
+        )
+        ax.plot(
+            torch.arange(1, len(recall) + 1) / len(recall),
+            recall,
+            color=colour,
+            alpha=0.7,
+            label=score if seed == 0 else None,
+        )
 ax.plot([0, 1], [0, 1], color="black", lw=1, ls=":", label="chance")
-ax.set(xlabel="share of the training set looked through", ylabel="share of the strangers found")
+ax.set(
+    xlabel="share of the training set looked through",
+    ylabel="share of the strangers found",
+)
 ax.legend(loc="lower right")
 show(
     fig,
-    caption=f"Looking for {hidden_count} hidden strangers among {settings['train']:,} images of {first}, from the highest score down; one curve per seed.",
+    caption=f"Looking for {hidden_count} hidden strangers among "
+    f"{settings['train']:,} images of {first}, from the highest score "
+    "down; one curve per seed.",
     alt="Recall curves that rise above the diagonal, by score.",
 )
 tell(
     markdown_table(
         ["score", "mean recall", "ROC AUC"],
-        [[score, *(f"{s.mean:.3f} ± {s.standard_error:.3f}" for s in rows.values())] for score, rows in cleaning_summary.items()],
+        [
+            [
+                score,
+                *(f"{s.mean:.3f} ± {s.standard_error:.3f}" for s in rows.values()),
+            ]
+            for score, rows in cleaning_summary.items()
+        ],
     )
-    + f"\n\nThe largest possible mean recall here is {1 - (m_ - 1) / (2 * n_):.3f}. The two formulas above agree with what was counted to {identity:.0e}. "
+    + "\n\nThe largest possible mean recall here is "
+    f"{1 - (m_ - 1) / (2 * n_):.3f}. The two formulas above agree with what "
+    f"was counted to {identity:.0e}. "
     + (
-        "**The plain loss finds the strangers better than self-influence does.** A stranger is costly to encode, and that alone gives it away, at the price of one forward pass."
-        if cleaning_summary["loss"]["ROC AUC"].mean > cleaning_summary["self-influence"]["ROC AUC"].mean
-        else "Here self-influence finds the strangers better than the plain loss does."
+        "**The plain loss finds the strangers better than self-influence does.** "
+        "A stranger is costly to encode, and that alone gives it away, at the "
+        "price of one forward pass."
+        if cleaning_summary["loss"]["ROC AUC"].mean
+        > cleaning_summary["self-influence"]["ROC AUC"].mean
+        else "Here self-influence finds the strangers better than the plain loss "
+        "does."
     )
 )
 
@@ -679,38 +1136,98 @@ tell(
 #
 # Both cost time in proportion. We take the scores from all checkpoints and many draws as the reference and ask how well fewer of them keep the ranking of the training images (Spearman's correlation, mean over test images; the noise of reference and trial is independent).
 
-# %%
-run, few_train = runs[first][0], runs[first][0].images[: pick(smoke=100, cpu=1000, gpu=5000, paper=5000)]
-few_test, files = test_sets[first].images[: pick(smoke=5, cpu=50, gpu=100, paper=100)], run.history.checkpoints
+# %% tags=["hide-input"]
+run, few_train = (
+    runs[first][0],
+    runs[first][0].images[: pick(smoke=100, cpu=1000, gpu=5000, paper=5000)],
+)
+few_test, files = (
+    test_sets[first].images[: pick(smoke=5, cpu=50, gpu=100, paper=100)],
+    run.history.checkpoints,
+)
 
 
 def mean_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
-    return sum(rank_correlation(p, q) for p, q in zip(a.T, b.T, strict=True)) / a.shape[1]
+    return (
+        sum(rank_correlation(p, q) for p, q in zip(a.T, b.T, strict=True))
+        / a.shape[1]
+    )
 
 
-reference = tracin(run.model, elbo, files, few_train, few_test, samples=pick(smoke=8, cpu=16, gpu=32, paper=64), seed=99)
-draws = pick(smoke=(2, 4), cpu=(2, 4, 8, 16), gpu=(2, 4, 8, 16, 32), paper=(2, 4, 8, 16, 32))
-by_draws = [mean_correlation(tracin(run.model, elbo, files, few_train, few_test, samples=S), reference) for S in draws]
-subsets = {"last alone": files[-1:], "first alone": files[:1], "last two": files[-2:], "every other": files[::-2], "all": files}
+reference = tracin(
+    run.model,
+    elbo,
+    files,
+    few_train,
+    few_test,
+    samples=pick(smoke=8, cpu=16, gpu=32, paper=64),
+    seed=99,
+)
+draws = pick(
+    smoke=(2, 4), cpu=(2, 4, 8, 16), gpu=(2, 4, 8, 16, 32), paper=(2, 4, 8, 16, 32)
+)
+by_draws = [
+    mean_correlation(
+        tracin(run.model, elbo, files, few_train, few_test, samples=S), reference
+    )
+    for S in draws
+]
+subsets = {
+    "last alone": files[-1:],
+    "first alone": files[:1],
+    "last two": files[-2:],
+    "every other": files[::-2],
+    "all": files,
+}
 by_files = {
-    name: mean_correlation(tracin(run.model, elbo, chosen, few_train, few_test, samples=draws[-1]), reference) for name, chosen in subsets.items()
+    name: mean_correlation(
+        tracin(run.model, elbo, chosen, few_train, few_test, samples=draws[-1]),
+        reference,
+    )
+    for name, chosen in subsets.items()
 }
 by_layers = {
-    layer: mean_correlation(tracin(run.model, elbo, files, few_train, few_test, samples=draws[-1], layers=[layer]), reference) for layer in ("encoder", "decoder")
+    layer: mean_correlation(
+        tracin(
+            run.model,
+            elbo,
+            files,
+            few_train,
+            few_test,
+            samples=draws[-1],
+            layers=[layer],
+        ),
+        reference,
+    )
+    for layer in ("encoder", "decoder")
 }
 
 # %% tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 left.plot(draws, by_draws, "o-")
-left.set(xscale="log", xlabel="draws of the noise, S", ylabel="rank correlation with the reference", xticks=draws, xticklabels=draws, ylim=(0, 1.02))
+left.set(
+    xscale="log",
+    xlabel="draws of the noise, S",
+    ylabel="rank correlation with the reference",
+    xticks=draws,
+    xticklabels=draws,
+    ylim=(0, 1.02),
+)
 left.minorticks_off()
 bars = {**by_files, **{f"{layer}'s weights": v for layer, v in by_layers.items()}}
-right.barh(list(bars)[::-1], list(bars.values())[::-1], color=[COLOURS[1]] * 2 + [COLOURS[0]] * len(by_files))
+right.barh(
+    list(bars)[::-1],
+    list(bars.values())[::-1],
+    color=[COLOURS[1]] * 2 + [COLOURS[0]] * len(by_files),
+)
 right.set(xlabel="rank correlation with the reference")
 show(
     fig,
-    caption="How well cheaper scores keep the ranking. Left: fewer draws, all checkpoints. Right: fewer checkpoints (blue), or the weights of one network only (orange), with the most draws.",
-    alt="Left, a curve that rises with the number of draws. Right, bars for subsets of checkpoints and of layers.",
+    caption="How well cheaper scores keep the ranking. Left: fewer draws, all "
+    "checkpoints. Right: fewer checkpoints (blue), or the weights of one "
+    "network only (orange), with the most draws.",
+    alt="Left, a curve that rises with the number of draws. Right, bars for "
+    "subsets of checkpoints and of layers.",
 )
 
 # %% [markdown]
@@ -720,16 +1237,33 @@ show(
 #
 # TracIn tells who pushed. Section 1 asked what would have been. To see whether the first predicts the second we do the expensive experiment where it is cheap: a small VAE on 8 × 8 digits. For some test images we remove the 30 strongest proponents from the training set, train again from the same start, and see what the test image lost; then the same for the 30 strongest opponents; and as controls for 30 images at random, and for the 30 nearest in pixels.
 
-# %%
+# %% tags=["hide-input"]
 small, small_test = load("digits"), load("digits", "test")
-again = pick(smoke=dict(epochs=4, images=2, seeds=1), cpu=dict(epochs=30, images=8, seeds=3), gpu=dict(epochs=30, images=20, seeds=5), paper=dict(epochs=30, images=50, seeds=5))
+again = pick(
+    smoke=dict(epochs=4, images=2, seeds=1),
+    cpu=dict(epochs=30, images=8, seeds=3),
+    gpu=dict(epochs=30, images=20, seeds=5),
+    paper=dict(epochs=30, images=50, seeds=5),
+)
 
 
 def small_vae(images: torch.Tensor, seed: int, folder: str | None = None):
     with seeded(seed):
         model = VAE(*mlp((1, 8, 8), 4, hidden=(64,)), latent_dim=4)
-    history = fit(model, elbo, images, epochs=again["epochs"], batch_size=64, lr=2e-2, optimizer=torch.optim.SGD, seed=seed,
-                  checkpoints=folder, checkpoint_every=max(1, again["epochs"] // 5), progress=False, device="cpu")  # fmt: skip
+    history = fit(
+        model,
+        elbo,
+        images,
+        epochs=again["epochs"],
+        batch_size=64,
+        lr=2e-2,
+        optimizer=torch.optim.SGD,
+        seed=seed,
+        checkpoints=folder,
+        checkpoint_every=max(1, again["epochs"] // 5),
+        progress=False,
+        device="cpu",
+    )
     return model, history
 
 
@@ -739,49 +1273,90 @@ def nats_of(model: VAE, z: torch.Tensor) -> float:
         return elbo(model, z, samples=200).item()
 
 
-# %%
-losses: dict[str, list[float]] = {"proponents": [], "opponents": [], "nearest in pixels": [], "random": []}
+# %% tags=["hide-input"]
+losses: dict[str, list[float]] = {
+    "proponents": [],
+    "opponents": [],
+    "nearest in pixels": [],
+    "random": [],
+}
 for j in range(again["images"]):
     z, change = small_test.images[j : j + 1], dict.fromkeys(losses, 0.0)
     for seed in range(again["seeds"]):
         with tempfile.TemporaryDirectory() as folder:
             whole, history = small_vae(small.images, seed, folder)
-            score = tracin(whole, elbo, history.checkpoints, small.images, z, samples=16)[:, 0]
+            score = tracin(
+                whole, elbo, history.checkpoints, small.images, z, samples=16
+            )[:, 0]
         orders = {
             "proponents": score.argsort(descending=True),
             "opponents": score.argsort(),
-            "nearest in pixels": (small.images - z).flatten(1).norm(dim=1).argsort(),
-            "random": torch.randperm(len(small), generator=torch.Generator().manual_seed(100 * j + seed)),
+            "nearest in pixels": (small.images - z)
+            .flatten(1)
+            .norm(dim=1)
+            .argsort(),
+            "random": torch.randperm(
+                len(small), generator=torch.Generator().manual_seed(100 * j + seed)
+            ),
         }
         for who, order in orders.items():
             without, _ = small_vae(small.images[order[30:].sort().values], seed)
-            change[who] += (nats_of(whole, z) - nats_of(without, z)) / again["seeds"]
+            change[who] += (nats_of(whole, z) - nats_of(without, z)) / again[
+                "seeds"
+            ]
     for who, value in change.items():
         losses[who].append(value)
 removal = {who: mean_and_standard_error(values) for who, values in losses.items()}
 tell(
-    f"What a test image loses when 30 of {len(small):,} training images are removed and the model is trained again, in nats (mean ± standard error over {again['images']} test images, each over {again['seeds']} seeds):\n\n"
-    + markdown_table(["removed", "loss of the test image"], [[who, f"{r.mean:+.3f} ± {r.standard_error:.3f}"] for who, r in removal.items()])
+    f"What a test image loses when 30 of {len(small):,} training images are "
+    "removed and the model is trained again, in nats (mean ± standard error over "
+    f"{again['images']} test images, each over {again['seeds']} seeds):\n\n"
+    + markdown_table(
+        ["removed", "loss of the test image"],
+        [
+            [who, f"{r.mean:+.3f} ± {r.standard_error:.3f}"]
+            for who, r in removal.items()
+        ],
+    )
 )
 
 # %% tags=["hide-input"]
 save_results(
     "06_influence",
     {
-        "settings": {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()},
+        "settings": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in settings.items()
+        },
         "hidden_strangers": hidden_count,
-        "own_strongest_proponent": {name: s._asdict() for name, s in own_summary.items()},
-        "same_label": {name: {row: s._asdict() for row, s in rows.items()} for name, rows in label_summary.items()},
-        "rank_correlation_with_self_influence": {name: {o: s._asdict() for o, s in c.items()} for name, c in correlations.items()},
-        "cleaning": {score: {row: s._asdict() for row, s in rows.items()} for score, rows in cleaning_summary.items()},
+        "own_strongest_proponent": {
+            name: s._asdict() for name, s in own_summary.items()
+        },
+        "same_label": {
+            name: {row: s._asdict() for row, s in rows.items()}
+            for name, rows in label_summary.items()
+        },
+        "rank_correlation_with_self_influence": {
+            name: {o: s._asdict() for o, s in c.items()}
+            for name, c in correlations.items()
+        },
+        "cleaning": {
+            score: {row: s._asdict() for row, s in rows.items()}
+            for score, rows in cleaning_summary.items()
+        },
         "rank_correlation_with_reference": {
-            "draws": dict(zip(map(str, draws), by_draws, strict=True)), "checkpoints": by_files, "layers": by_layers,
+            "draws": dict(zip(map(str, draws), by_draws, strict=True)),
+            "checkpoints": by_files,
+            "layers": by_layers,
         },
         "removed_and_retrained": {who: s._asdict() for who, s in removal.items()},
         "telescoping_gap": dict(zip(map(str, rates), gaps, strict=True)),
-        "self_influence_over_truth_at_2_draws": {"plain": plain._asdict(), "halves": halves._asdict()},
+        "self_influence_over_truth_at_2_draws": {
+            "plain": plain._asdict(),
+            "halves": halves._asdict(),
+        },
     },
-)  # fmt: skip
+)
 
 # %% [markdown]
 # In the stored run the proponents are the real thing: without them the image loses many times what it loses without 30 random ones. But the 30 nearest in pixels, found without any model, cost it nearly as much. And the opponents are not what their name says: without them the image does not fare better, it loses what it loses with any 30. A push against an image was

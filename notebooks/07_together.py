@@ -79,20 +79,78 @@ device = default_device()
 #
 # The lights are the three dots of chapter 4, in lanes and in negative, 16 × 16 pixels, black and white: a grey level is the probability of a white pixel, drawn once.
 
-# %%
+# %% tags=["hide-input"]
 settings = pick(
-    smoke=dict(train=500, test=100, hidden=(32,), latent=6, steps=2, epochs=3, seeds=2, samples=20, inside=40, outside=20, regret=10, draws=2, local=dict(points=200, centres=2)),
-    cpu=dict(train=4000, test=2000, hidden=(128,), latent=8, steps=3, epochs=24, seeds=5, samples=500, inside=200, outside=100, regret=50, draws=4, local=dict(points=2000, centres=10)),
-    gpu=dict(train=10_000, test=4000, hidden=(256,), latent=8, steps=3, epochs=12, seeds=4, samples=1000, inside=500, outside=250, regret=100, draws=8, local=dict(points=10_000, centres=20)),
-    paper=dict(train=50_000, test=10_000, hidden=(512, 512), latent=10, steps=5, epochs=60, seeds=10, samples=5000, inside=2000, outside=1000, regret=100, draws=16, local=dict(points=10_000, centres=20)),
-)  # fmt: skip
+    smoke=dict(
+        train=500,
+        test=100,
+        hidden=(32,),
+        latent=6,
+        steps=2,
+        epochs=3,
+        seeds=2,
+        samples=20,
+        inside=40,
+        outside=20,
+        regret=10,
+        draws=2,
+        local=dict(points=200, centres=2),
+    ),
+    cpu=dict(
+        train=4000,
+        test=2000,
+        hidden=(128,),
+        latent=8,
+        steps=3,
+        epochs=24,
+        seeds=5,
+        samples=500,
+        inside=200,
+        outside=100,
+        regret=50,
+        draws=4,
+        local=dict(points=2000, centres=10),
+    ),
+    gpu=dict(
+        train=10_000,
+        test=4000,
+        hidden=(256,),
+        latent=8,
+        steps=3,
+        epochs=12,
+        seeds=4,
+        samples=1000,
+        inside=500,
+        outside=250,
+        regret=100,
+        draws=8,
+        local=dict(points=10_000, centres=20),
+    ),
+    paper=dict(
+        train=50_000,
+        test=10_000,
+        hidden=(512, 512),
+        latent=10,
+        steps=5,
+        epochs=60,
+        seeds=10,
+        samples=5000,
+        inside=2000,
+        outside=1000,
+        regret=100,
+        draws=16,
+        local=dict(points=10_000, centres=20),
+    ),
+)
 SIZE, SHAPE = 16, (1, 16, 16)
 
 
 def in_lanes(factors: torch.Tensor) -> torch.Tensor:
     """Positions [N, 6] from factors [N, 6], both from 0 to 63: light k moves inside the k-th third of the picture."""
     x, y = factors[:, 0::2] / 63, factors[:, 1::2] / 63  # [N, 3] each
-    return 63 * torch.stack([(torch.arange(3) + 0.15 + 0.7 * x) / 3, 0.1 + 0.8 * y], -1).flatten(1)
+    return 63 * torch.stack(
+        [(torch.arange(3) + 0.15 + 0.7 * x) / 3, 0.1 + 0.8 * y], -1
+    ).flatten(1)
 
 
 def factors_of(n: int, seed: int) -> torch.Tensor:
@@ -112,10 +170,17 @@ def black_and_white(grey: torch.Tensor, seed: int = 0) -> torch.Tensor:
 # The strangers are the 8 × 8 digits in the middle of a black picture; they have about as many white pixels as three lights. Two more kinds of picture are never trained on: a light is **out**, or there is **one too many**. They are built from the same parts as the training images, which is what
 # makes them hard, and a model that thinks in likelihoods has a reason to *like* the first kind: it is simpler.
 
-# %%
+# %% tags=["hide-input"]
 slipped = settings["train"] // 50
-digits, new_digits = (load("digits", split, size=SIZE, progress=False).images for split in ("train", "test"))
-train = black_and_white(torch.cat([lights(factors_of(settings["train"] - slipped, 0)), digits[:slipped]])).to(device)
+digits, new_digits = (
+    load("digits", split, size=SIZE, progress=False).images
+    for split in ("train", "test")
+)
+train = black_and_white(
+    torch.cat(
+        [lights(factors_of(settings["train"] - slipped, 0)), digits[:slipped]]
+    )
+).to(device)
 stranger = torch.arange(settings["train"]) >= settings["train"] - slipped
 test_factors = factors_of(settings["test"], 1)
 test = black_and_white(lights(test_factors)).to(device)
@@ -124,17 +189,24 @@ test = black_and_white(lights(test_factors)).to(device)
 def changed_lights(n: int, seed: int, more: bool) -> torch.Tensor:
     """Pictures with a fourth light, or with a light missing."""
     rows, lane = torch.arange(n), torch.arange(n) % 3
-    place, other = (in_lanes(factors_of(n, s)).view(n, 3, 2) for s in (seed, seed + 1))
+    place, other = (
+        in_lanes(factors_of(n, s)).view(n, 3, 2) for s in (seed, seed + 1)
+    )
     if more:
         fourth = 1 - render_three_dots(other[rows, lane].repeat(1, 3), SIZE)
         return torch.maximum(1 - render_three_dots(place.flatten(1), SIZE), fourth)
-    place[rows, lane] = place[rows, (lane + 1) % 3]  # two lights in one place look like one
+    # two lights in one place look like one
+    place[rows, lane] = place[rows, (lane + 1) % 3]
     return 1 - render_three_dots(place.flatten(1), SIZE)
 
 
 outside = {
-    "a light out": black_and_white(changed_lights(settings["outside"], 10, more=False)).to(device),
-    "one too many": black_and_white(changed_lights(settings["outside"], 20, more=True)).to(device),
+    "a light out": black_and_white(
+        changed_lights(settings["outside"], 10, more=False)
+    ).to(device),
+    "one too many": black_and_white(
+        changed_lights(settings["outside"], 20, more=True)
+    ).to(device),
     "new digits": black_and_white(new_digits[: settings["outside"]]).to(device),
 }
 hazy = compose(RandomBrightness(0.5, 1.0), torch.bernoulli)
@@ -147,14 +219,28 @@ def night(images: torch.Tensor) -> torch.Tensor:
 
 # %% tags=["hide-input"]
 with seeded(0, device):
-    rows = {"three lights": test[:10], "the same, hazy": hazy(test[:10]), "slipped in": train[stranger][:10]} | {k: v[:10] for k, v in outside.items()}
+    rows = {
+        "three lights": test[:10],
+        "the same, hazy": hazy(test[:10]),
+        "slipped in": train[stranger][:10],
+    } | {k: v[:10] for k, v in outside.items()}
 show(
     image_rows({name: night(images) for name, images in rows.items()}),
-    caption="The world of this chapter. The first row is what the model is to learn, the second what it should take for the same; the third has slipped into the training set. The last three are for questioning the trained model.",
-    alt="Six rows of ten small pictures: three dots each; the same with pixels missing; handwritten digits; two dots; four dots; other digits.",
+    caption="The world of this chapter. The first row is what the model is to "
+    "learn, the second what it should take for the same; the third has "
+    "slipped into the training set. The last three are for questioning "
+    "the trained model.",
+    alt="Six rows of ten small pictures: three dots each; the same with pixels "
+    "missing; handwritten digits; two dots; four dots; other digits.",
 )
-ink = {name: images.flatten(1).sum(1).mean().item() for name, images in rows.items()}
-tell("White pixels in a picture, on average over the row: " + ", ".join(f"{name} {value:.0f}" for name, value in ink.items()) + ".")
+ink = {
+    name: images.flatten(1).sum(1).mean().item() for name, images in rows.items()
+}
+tell(
+    "White pixels in a picture, on average over the row: "
+    + ", ".join(f"{name} {value:.0f}" for name, value in ink.items())
+    + "."
+)
 
 # %% [markdown]
 # Chapter 5 turned and shifted its images. Here a shift would be a mistake: it moves the lights, and where they are is the meaning. **Which transformations preserve the meaning is knowledge about the data** that no method can supply. Haze is one that does: each white pixel survives with a probability that is drawn
@@ -206,10 +292,23 @@ tell("White pixels in a picture, on average over the row: " + ", ".join(f"{name}
 LAMBDA, GAMMA, COLUMNS = 1.0, 0.1, 2
 
 
-def compose_objective(hamiltonian: bool, lambda_: float | None, jacobian: bool) -> tuple:
+def compose_objective(
+    hamiltonian: bool, lambda_: float | None, jacobian: bool
+) -> tuple:
     """The objective, and the bound inside it; a lambda of None: no copies at all."""
-    bound = HamiltonianBound(settings["latent"], steps=settings["steps"], step_size=0.1, max_step_size=0.25) if hamiltonian else elbo
-    objective = bound if lambda_ is None else Consistency(bound, hazy, weight=lambda_)
+    bound = (
+        HamiltonianBound(
+            settings["latent"],
+            steps=settings["steps"],
+            step_size=0.1,
+            max_step_size=0.25,
+        )
+        if hamiltonian
+        else elbo
+    )
+    objective = (
+        bound if lambda_ is None else Consistency(bound, hazy, weight=lambda_)
+    )
     if jacobian:
         copies = 1 if lambda_ is None else 2
         objective = JacobianL1(objective, weight=GAMMA * copies, columns=COLUMNS)
@@ -218,14 +317,21 @@ def compose_objective(hamiltonian: bool, lambda_: float | None, jacobian: bool) 
 
 def new_vae(seed: int) -> VAE:
     with seeded(seed):
-        return VAE(*mlp(SHAPE, settings["latent"], hidden=settings["hidden"]), latent_dim=settings["latent"])
+        return VAE(
+            *mlp(SHAPE, settings["latent"], hidden=settings["hidden"]),
+            latent_dim=settings["latent"],
+        )
 
 
-everything, inner = compose_objective(True, LAMBDA, True)  # JacobianL1(Consistency(HamiltonianBound(...), hazy, weight=1), weight=0.2)
+# JacobianL1(Consistency(HamiltonianBound(...), hazy, weight=1), weight=0.2)
+everything, inner = compose_objective(True, LAMBDA, True)
 with torch.no_grad(), seeded(0, device):
     fresh, value = new_vae(0).to(device), None
     value = everything.to(device)(fresh, test[:5])
-tell(f"An objective of three methods, at five pictures, before training: {', '.join(f'{v:.0f}' for v in value.tolist())} nats.")
+tell(
+    "An objective of three methods, at five pictures, before training: "
+    f"{', '.join(f'{v:.0f}' for v in value.tolist())} nats."
+)
 
 # %% [markdown]
 # The order matters. `Consistency(JacobianL1(bound, ...), hazy, ...)` would take the penalty at both copies, in one batch, for twice the price. The order above takes it at the originals. And one trap: both wrappers have a keyword `weight`. A schedule `{"weight": ...}` given to
@@ -236,31 +342,48 @@ tell(f"An objective of three methods, at five pictures, before training: {', '.j
 # Take the costs away, $\lambda = \gamma = 0$, and the flow as well: no tempering, step sizes towards 0. What must remain is $\log w(x) + \log w(\tilde x)$ with the plain importance weights, draw for draw.
 
 # %%
-tiny = VAE(*mlp((1, 4, 4), 2, hidden=(6,), activation=nn.Tanh), latent_dim=2).double()
+tiny = VAE(
+    *mlp((1, 4, 4), 2, hidden=(6,), activation=nn.Tanh), latent_dim=2
+).double()
 with seeded(1):
     for p in tiny.parameters():
         nn.init.normal_(p, std=0.5)
     tiny_x = torch.rand(5, 1, 4, 4).double().round()
-still = HamiltonianBound(2, steps=3, tempering="none", step_size=1e-9, max_step_size=1e-8).double()
+still = HamiltonianBound(
+    2, steps=3, tempering="none", step_size=1e-9, max_step_size=1e-8
+).double()
 mirror = partial(torch.flip, dims=(-1,))
 with torch.no_grad():
     with seeded(2):
-        composed = JacobianL1(Consistency(still, mirror, weight=0.0), weight=0.0)(tiny, tiny_x)
+        composed = JacobianL1(Consistency(still, mirror, weight=0.0), weight=0.0)(
+            tiny, tiny_x
+        )
     with seeded(2):
-        by_hand = log_weight(tiny, torch.cat([tiny_x, mirror(tiny_x)]), samples=1)[0].view(2, -1).sum(0)
+        by_hand = (
+            log_weight(tiny, torch.cat([tiny_x, mirror(tiny_x)]), samples=1)[0]
+            .view(2, -1)
+            .sum(0)
+        )
 identity = (composed - by_hand).abs().max().item()
 
 # %% [markdown]
 # Next, the gradients. With all noise pinned the objective is a function of the weights; we move them along a random direction and compare central differences with `backward()`. Four times: the decoder's weights, the flow's own parameters, and the encoder's, without and with the Jacobian cost.
 
-# %%
+# %% tags=["hide-input"]
 flow = HamiltonianBound(2, steps=3).double()
 
 
-def slopes(gamma: float, moved: list[nn.Parameter], step: float = 1e-5) -> tuple[float, float]:
+def slopes(
+    gamma: float, moved: list[nn.Parameter], step: float = 1e-5
+) -> tuple[float, float]:
     """The derivative of the composed objective's mean along a random direction: by autograd and by central differences."""
     objective = JacobianL1(Consistency(flow, mirror, weight=0.7), weight=gamma)
-    directions = [torch.randn(p.shape, generator=torch.Generator().manual_seed(3), dtype=p.dtype) for p in moved]
+    directions = [
+        torch.randn(
+            p.shape, generator=torch.Generator().manual_seed(3), dtype=p.dtype
+        )
+        for p in moved
+    ]
 
     def mean_value(shift: float) -> torch.Tensor:
         with torch.no_grad():
@@ -272,7 +395,9 @@ def slopes(gamma: float, moved: list[nn.Parameter], step: float = 1e-5) -> tuple
     gradients = torch.autograd.grad(mean_value(0.0), moved)
     above, below = mean_value(step).item(), mean_value(-2 * step).item()
     mean_value(step)
-    return sum((g * d).sum().item() for g, d in zip(gradients, directions, strict=True)), (above - below) / (2 * step)
+    return sum(
+        (g * d).sum().item() for g, d in zip(gradients, directions, strict=True)
+    ), (above - below) / (2 * step)
 
 
 asked = {
@@ -282,12 +407,18 @@ asked = {
     "the encoder, γ = 0.3": (0.3, list(tiny.encoder.parameters())),
 }
 derivatives = {name: slopes(*case) for name, case in asked.items()}
-gaps = {name: abs(a - b) / (abs(a) + abs(b)) for name, (a, b) in derivatives.items()}
+gaps = {
+    name: abs(a - b) / (abs(a) + abs(b)) for name, (a, b) in derivatives.items()
+}
 tell(
-    f"Without costs and without motion, the composition is the sum of two plain log-weights: largest difference {identity:.0e} nats.\n\n"
+    "Without costs and without motion, the composition is the sum of two plain "
+    f"log-weights: largest difference {identity:.0e} nats.\n\n"
     + markdown_table(
         ["what is moved", "backward()", "differences", "relative gap"],
-        [[name, f"{a:.6f}", f"{b:.6f}", f"{gaps[name]:.0e}"] for name, (a, b) in derivatives.items()],
+        [
+            [name, f"{a:.6f}", f"{b:.6f}", f"{gaps[name]:.0e}"]
+            for name, (a, b) in derivatives.items()
+        ],
     )
 )
 
@@ -300,7 +431,7 @@ tell(
 # Three switches, each on or off: the **H**amiltonian bound or the ELBO; the **C**onsistency cost with its copies, or neither; the **J**acobian cost or not. Eight objectives, each trained from the same initial weights, on the same images in the same order, for the same number of steps; then again from other seeds. Chapter 5 taught us to
 # distrust a gain that may be the augmentation's, so a ninth row is its control: copies without a cost, $\lambda = 0$.
 
-# %%
+# %% tags=["hide-input"]
 class Run(NamedTuple):
     model: VAE
     objective: object
@@ -313,20 +444,42 @@ def train_one(switches: tuple, seed: int, images: torch.Tensor = train) -> Run:
     model, (objective, bound) = new_vae(seed), compose_objective(*switches)
     with tempfile.TemporaryDirectory() as folder:
         history = fit(
-            model, objective, images, epochs=settings["epochs"], batch_size=50, lr=2e-3, seed=seed, device=device,
-            checkpoints=Path(folder), checkpoint_every=settings["epochs"] // 3, progress=profile() in ("gpu", "paper"),
-        )  # fmt: skip
-        states = [torch.load(file, map_location=device, weights_only=True) for file in history.checkpoints]
-    kept = [{key: state[key] for key in ("model", "objective", "lr") if key in state} for state in states]
+            model,
+            objective,
+            images,
+            epochs=settings["epochs"],
+            batch_size=50,
+            lr=2e-3,
+            seed=seed,
+            device=device,
+            checkpoints=Path(folder),
+            checkpoint_every=settings["epochs"] // 3,
+            progress=profile() in ("gpu", "paper"),
+        )
+        states = [
+            torch.load(file, map_location=device, weights_only=True)
+            for file in history.checkpoints
+        ]
+    kept = [
+        {key: state[key] for key in ("model", "objective", "lr") if key in state}
+        for state in states
+    ]
     return Run(model, objective, bound, kept, history.seconds)
 
 
 cube = list(itertools.product((False, True), repeat=3))  # H, C, J
-names = {on: " + ".join(letter for letter, s in zip("HCJ", on, strict=True) if s) or "ELBO" for on in cube}
-combinations = {names[h, c, j]: (h, LAMBDA if c else None, j) for h, c, j in cube} | {"copies alone": (False, 0.0, False)}
+names = {
+    on: " + ".join(letter for letter, s in zip("HCJ", on, strict=True) if s)
+    or "ELBO"
+    for on in cube
+}
+combinations = {
+    names[h, c, j]: (h, LAMBDA if c else None, j) for h, c, j in cube
+} | {"copies alone": (False, 0.0, False)}
 runs = {name: [] for name in combinations}
 for seed in range(settings["seeds"]):
-    for name, switches in combinations.items():  # the combinations take turns, so that their times can be compared
+    # the combinations take turns, so that their times can be compared
+    for name, switches in combinations.items():
         runs[name].append(train_one(switches, seed))
 
 
@@ -339,80 +492,182 @@ for seed in range(settings["seeds"]):
 # *Outliers:* the area under the ROC curve (AUROC) of the likelihood regret (of the ELBO, posterior alone, the cheap variant of chapter 3), beside that of the NLL. The yardstick is the same for all, also where another bound was trained. *Cleaning:* the average precision with which self-influence, again of the ELBO, finds the strangers, beside that of the plain loss; by chance it is their share.
 
 
-# %%
+# %% tags=["hide-input"]
 @torch.no_grad()
 def strongest_light_share(model: VAE, n: int = 200) -> float:
     """How much of what a latent changes belongs to the light it changes most, weighted by how much it changes."""
-    columns = decoder_jacobian(model, model.posterior(test[:n]).mean).abs().sum(2).cpu()  # [B, D, H, W]
+    # [B, D, H, W]
+    columns = (
+        decoder_jacobian(model, model.posterior(test[:n]).mean).abs().sum(2).cpu()
+    )
     centres = in_lanes(test_factors[:n]).view(-1, 3, 1, 1, 2) * (SIZE / 63)
     pixel = torch.arange(SIZE) + 0.5
-    distance = (pixel - centres[..., 0]).square() + (pixel[:, None] - centres[..., 1]).square()  # [B, 3, H, W]
-    owner = nn.functional.one_hot(distance.argmin(1), 3).float()  # each pixel belongs to the nearest light
+    # [B, 3, H, W]
+    distance = (pixel - centres[..., 0]).square() + (
+        pixel[:, None] - centres[..., 1]
+    ).square()
+    # each pixel belongs to the nearest light
+    owner = nn.functional.one_hot(distance.argmin(1), 3).float()
     m = torch.einsum("bdhw,bhwk->bdk", columns, owner)
     return (m.amax(-1).sum() / m.sum()).item()
 
 
 def ask(run: Run) -> dict[str, float]:
-    model, images = run.model, torch.cat([test[: settings["inside"]], *outside.values()])
+    model, images = (
+        run.model,
+        torch.cat([test[: settings["inside"]], *outside.values()]),
+    )
     weights = getattr(run.bound, "log_weight", log_weight)
     with torch.no_grad(), seeded(0, device):
-        nll = -log_evidence(model, images, samples=settings["samples"], log_weight=weights)
-        slack = (-run.bound(model, images[: settings["inside"]], samples=10) - nll[: settings["inside"]]).mean().item()
+        nll = -log_evidence(
+            model, images, samples=settings["samples"], log_weight=weights
+        )
+        slack = (
+            (
+                -run.bound(model, images[: settings["inside"]], samples=10)
+                - nll[: settings["inside"]]
+            )
+            .mean()
+            .item()
+        )
         q_z, information = model.posterior(test), mutual_information(model, test)
         found = {
-            "NLL": nll[: settings["inside"]].mean().item(), "slack": slack, "rate": kl_divergence(q_z, model.prior).mean().item(),
-            "information": information.nats, "active units": active_units(model, test).count,
-            "divergence of the copy": posterior_divergence(model, test, hazy(test)).mean().item(),
-        }  # fmt: skip
+            "NLL": nll[: settings["inside"]].mean().item(),
+            "slack": slack,
+            "rate": kl_divergence(q_z, model.prior).mean().item(),
+            "information": information.nats,
+            "active units": active_units(model, test).count,
+            "divergence of the copy": posterior_divergence(model, test, hazy(test))
+            .mean()
+            .item(),
+        }
         loss = -elbo(model, train, samples=8).cpu()
-    regret = likelihood_regret(model, images, adapt="posterior", steps=settings["regret"], samples=8, progress=False)
+    regret = likelihood_regret(
+        model,
+        images,
+        adapt="posterior",
+        steps=settings["regret"],
+        samples=8,
+        progress=False,
+    )
     for score, values in (("regret", regret), ("NLL", nll)):
-        own, *others = values.split([settings["inside"], *map(len, outside.values())])
-        found |= {f"{score}: {kind}": auroc(own, other).value for kind, other in zip(outside, others, strict=True)}
-    selfs = self_influence(model, elbo, run.checkpoints, train, samples=settings["draws"]).cpu()
-    found |= {f"cleaning: {n}": auprc(v[~stranger], v[stranger]) for n, v in (("self-influence", selfs), ("loss", loss))}
+        own, *others = values.split(
+            [settings["inside"], *map(len, outside.values())]
+        )
+        found |= {
+            f"{score}: {kind}": auroc(own, other).value
+            for kind, other in zip(outside, others, strict=True)
+        }
+    selfs = self_influence(
+        model, elbo, run.checkpoints, train, samples=settings["draws"]
+    ).cpu()
+    found |= {
+        f"cleaning: {n}": auprc(v[~stranger], v[stranger])
+        for n, v in (("self-influence", selfs), ("loss", loss))
+    }
     return found | {"share": strongest_light_share(model), "seconds": run.seconds}
 
 
 def mean_codes(models: list[VAE], images: torch.Tensor) -> torch.Tensor:
-    return torch.stack([model.posterior(images.to(device)).mean for model in models])  # [M, B, D]
+    # [M, B, D]
+    return torch.stack(
+        [model.posterior(images.to(device)).mean for model in models]
+    )
 
 
 answers = {}
 for name, trained in runs.items():
-    local = local_scores(partial(mean_codes, [run.model for run in trained]), lights, [64] * 6, rho=0.1, **settings["local"])
-    answers[name] = [ask(run) | {"gap": g, "modularity": m} for run, g, m in zip(trained, local.gap.tolist(), local.modularity.tolist(), strict=True)]
-ceilings = {"gap": local.gap_ceiling, "modularity": local.modularity_ceiling, "information": math.log(len(test))}
+    local = local_scores(
+        partial(mean_codes, [run.model for run in trained]),
+        lights,
+        [64] * 6,
+        rho=0.1,
+        **settings["local"],
+    )
+    answers[name] = [
+        ask(run) | {"gap": g, "modularity": m}
+        for run, g, m in zip(
+            trained, local.gap.tolist(), local.modularity.tolist(), strict=True
+        )
+    ]
+ceilings = {
+    "gap": local.gap_ceiling,
+    "modularity": local.modularity_ceiling,
+    "information": math.log(len(test)),
+}
 
 # %% tags=["hide-input"]
-DIGITS = {"gap": 3, "modularity": 3, "NLL": 2, "slack": 2, "rate": 1, "information": 2, "active units": 1, "seconds": 1}
+DIGITS = {
+    "gap": 3,
+    "modularity": 3,
+    "NLL": 2,
+    "slack": 2,
+    "rate": 1,
+    "information": 2,
+    "active units": 1,
+    "seconds": 1,
+}
 
 
 def written(name: str, column: str) -> str:
-    mean, error = mean_and_standard_error([float(run[column]) for run in answers[name]])
+    mean, error = mean_and_standard_error(
+        [float(run[column]) for run in answers[name]]
+    )
     digits = DIGITS.get(column, 2)
     if column == "seconds":
-        return f"{torch.tensor([run[column] for run in answers[name]]).median():.1f}"
+        return (
+            f"{torch.tensor([run[column] for run in answers[name]]).median():.1f}"
+        )
     return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 
 def answer_table(columns: dict[str, str]) -> str:
-    return markdown_table(["objective", *columns], [[name, *(written(name, column) for column in columns.values())] for name in answers])
+    return markdown_table(
+        ["objective", *columns],
+        [
+            [name, *(written(name, column) for column in columns.values())]
+            for name in answers
+        ],
+    )
 
 
 steps_taken = settings["epochs"] * math.ceil(len(train) / 50)
 tell(
     "**The model, its code and its axes.**\n\n"
-    + answer_table({"NLL, nats": "NLL", "slack, nats": "slack", "rate, nats": "rate", "information, nats": "information", "active units": "active units",
-                    "divergence of the copy, nats": "divergence of the copy", "local gap": "gap", "modularity": "modularity", "strongest-light share": "share", "training, s": "seconds"})
-    + f"\n\nMean ± standard error over {settings['seeds']} seeds (the time: median); {steps_taken:,} steps of 50 images each. The information cannot exceed {ceilings['information']:.2f} nats; the six factors themselves have a gap of {ceilings['gap']:.3f} and a modularity of {ceilings['modularity']:.3f}."
-)  # fmt: skip
+    + answer_table(
+        {
+            "NLL, nats": "NLL",
+            "slack, nats": "slack",
+            "rate, nats": "rate",
+            "information, nats": "information",
+            "active units": "active units",
+            "divergence of the copy, nats": "divergence of the copy",
+            "local gap": "gap",
+            "modularity": "modularity",
+            "strongest-light share": "share",
+            "training, s": "seconds",
+        }
+    )
+    + f"\n\nMean ± standard error over {settings['seeds']} seeds (the time: "
+    f"median); {steps_taken:,} steps of 50 images each. The information "
+    f"cannot exceed {ceilings['information']:.2f} nats; the six factors "
+    f"themselves have a gap of {ceilings['gap']:.3f} and a modularity of "
+    f"{ceilings['modularity']:.3f}."
+)
 tell(
-    "**What one wants of it.** AUROC of three kinds of outlier by regret and by NLL, and average precision in finding the strangers.\n\n"
-    + answer_table({f"{score}: {kind}": f"{score}: {kind}" for score in ("regret", "NLL") for kind in outside}
-                   | {"self-influence": "cleaning: self-influence", "loss": "cleaning: loss"})
-    + f"\n\nChance is 0.5 for an AUROC and {slipped / len(train):.2f} for the average precision."
-)  # fmt: skip
+    "**What one wants of it.** AUROC of three kinds of outlier by regret and by "
+    "NLL, and average precision in finding the strangers.\n\n"
+    + answer_table(
+        {
+            f"{score}: {kind}": f"{score}: {kind}"
+            for score in ("regret", "NLL")
+            for kind in outside
+        }
+        | {"self-influence": "cleaning: self-influence", "loss": "cleaning: loss"}
+    )
+    + f"\n\nChance is 0.5 for an AUROC and {slipped / len(train):.2f} for the "
+    "average precision."
+)
 
 # %% [markdown]
 # ### What helps, what fights
@@ -425,45 +680,100 @@ tell(
 # The second is the **interaction**: how much more H brings when C is on than when it is off. Zero means that the two mind their own business. Each is computed within a seed, where all eight share initial weights and data, and then averaged over seeds; its standard error is that of these paired differences.
 
 
-# %%
+# %% tags=["hide-input"]
 def corners(column: str) -> torch.Tensor:
     """A quantity at the eight corners of the cube, [2, 2, 2, seeds]."""
-    return torch.tensor([[float(run[column]) for run in answers[names[on]]] for on in cube], dtype=torch.float64).view(2, 2, 2, -1)
+    return torch.tensor(
+        [[float(run[column]) for run in answers[names[on]]] for on in cube],
+        dtype=torch.float64,
+    ).view(2, 2, 2, -1)
 
 
 def effects_of(column: str) -> dict[str, tuple[float, float]]:
     """Main effects and interactions of the switches on a quantity, each a mean over seeds and its standard error."""
     y, changes = corners(column), {}
     for axis, letter in enumerate("HCJ"):
-        changes[letter] = (y.select(axis, 1) - y.select(axis, 0)).mean((0, 1))  # [seeds]
+        # [seeds]
+        changes[letter] = (y.select(axis, 1) - y.select(axis, 0)).mean((0, 1))
     for a, b in itertools.combinations(range(3), 2):
-        changes[f"{'HCJ'[a]} × {'HCJ'[b]}"] = y.diff(dim=a).diff(dim=b).mean((0, 1, 2))
-    control = [float(with_copies[column]) - float(without[column]) for with_copies, without in zip(answers["copies alone"], answers["ELBO"], strict=True)]
+        changes[f"{'HCJ'[a]} × {'HCJ'[b]}"] = (
+            y.diff(dim=a).diff(dim=b).mean((0, 1, 2))
+        )
+    control = [
+        float(with_copies[column]) - float(without[column])
+        for with_copies, without in zip(
+            answers["copies alone"], answers["ELBO"], strict=True
+        )
+    ]
     changes["copies alone"] = torch.tensor(control)
-    return {name: tuple(mean_and_standard_error(values.tolist())) for name, values in changes.items()}
+    return {
+        name: tuple(mean_and_standard_error(values.tolist()))
+        for name, values in changes.items()
+    }
 
 
 measured = {  # column: what it is called, and which sign is welcome (0: neither)
-    "NLL": ("NLL", -1), "slack": ("slack", -1), "information": ("information", 0), "divergence of the copy": ("divergence\nof the copy", -1), "gap": ("local gap", 1),
-    "share": ("light share", 1), "regret: a light out": ("regret:\na light out", 1), "regret: one too many": ("regret:\none too many", 1), "regret: new digits": ("regret:\nnew digits", 1),
-    "NLL: a light out": ("NLL:\na light out", 1), "NLL: one too many": ("NLL:\none too many", 1), "cleaning: self-influence": ("cleaning:\nself-influence", 1), "cleaning: loss": ("cleaning:\nloss", 1),
-}  # fmt: skip
+    "NLL": ("NLL", -1),
+    "slack": ("slack", -1),
+    "information": ("information", 0),
+    "divergence of the copy": ("divergence\nof the copy", -1),
+    "gap": ("local gap", 1),
+    "share": ("light share", 1),
+    "regret: a light out": ("regret:\na light out", 1),
+    "regret: one too many": ("regret:\none too many", 1),
+    "regret: new digits": ("regret:\nnew digits", 1),
+    "NLL: a light out": ("NLL:\na light out", 1),
+    "NLL: one too many": ("NLL:\none too many", 1),
+    "cleaning: self-influence": ("cleaning:\nself-influence", 1),
+    "cleaning: loss": ("cleaning:\nloss", 1),
+}
 effects = {column: effects_of(column) for column in measured}
 # two-sided 5 % points of Student's t with n - 1 degrees of freedom
-CLEAR = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}[settings["seeds"]]
+CLEAR = {
+    2: 12.71,
+    3: 4.30,
+    4: 3.18,
+    5: 2.78,
+    6: 2.57,
+    7: 2.45,
+    8: 2.36,
+    9: 2.31,
+    10: 2.26,
+}[settings["seeds"]]
 terms = list(effects["NLL"])
 
 # %% tags=["hide-input"]
-ratio = torch.tensor([[effects[c][t][0] / max(effects[c][t][1], 1e-12) for t in terms] for c in measured])
+ratio = torch.tensor(
+    [
+        [effects[c][t][0] / max(effects[c][t][1], 1e-12) for t in terms]
+        for c in measured
+    ]
+)
 wanted = torch.tensor([sign for _, sign in measured.values()])[:, None]
 fig, ax = plt.subplots(figsize=(8.6, 7.4))
-ax.imshow((ratio * wanted).clamp(-8, 8), cmap="PuOr", vmin=-14, vmax=14, aspect="auto")
-for (row, key), (column, term) in itertools.product(enumerate(measured), enumerate(terms)):
+ax.imshow(
+    (ratio * wanted).clamp(-8, 8), cmap="PuOr", vmin=-14, vmax=14, aspect="auto"
+)
+for (row, key), (column, term) in itertools.product(
+    enumerate(measured), enumerate(terms)
+):
     digits = DIGITS.get(key, 2)
     is_clear = abs(ratio[row, column]) > CLEAR
     words = "{:+.{d}f}\n± {:.{d}f}".format(*effects[key][term], d=digits)
-    ax.text(column, row, words, ha="center", va="center", fontsize=8.5, weight="bold" if is_clear else "normal", color="black" if is_clear else "0.15")
-ax.set_yticks(range(len(measured)), [label.replace("\n", " ") for label, _ in measured.values()])
+    ax.text(
+        column,
+        row,
+        words,
+        ha="center",
+        va="center",
+        fontsize=8.5,
+        weight="bold" if is_clear else "normal",
+        color="black" if is_clear else "0.15",
+    )
+ax.set_yticks(
+    range(len(measured)),
+    [label.replace("\n", " ") for label, _ in measured.values()],
+)
 ax.xaxis.tick_top()
 ax.set_xticks(range(len(terms)), terms)
 ax.axvline(2.5, color="black", lw=1)
@@ -472,34 +782,63 @@ ax.grid(False)
 ax.tick_params(length=0)
 show(
     fig,
-    caption=f"What each switch changes (first three columns), how two switches act on each other (next three), and what copies without a cost do to the plain ELBO (last). Each cell: the effect ± its standard error over {settings['seeds']} seeds. "
-    "Purple: welcome, orange: unwelcome, the stronger the more standard errors from zero; the information has no colour, since more of it is neither good nor bad. Bold: beyond the 5 % point of Student's t.",
-    alt="A table of thirteen rows of measures and seven columns (H, C, J, their three interactions, copies alone); each cell has an effect with its standard error, coloured by direction and strength.",
+    caption="What each switch changes (first three columns), how two switches "
+    "act on each other (next three), and what copies without a cost do "
+    "to the plain ELBO (last). Each cell: the effect ± its standard "
+    f"error over {settings['seeds']} seeds. Purple: welcome, orange: "
+    "unwelcome, the stronger the more standard errors from zero; the "
+    "information has no colour, since more of it is neither good nor "
+    "bad. Bold: beyond the 5 % point of Student's t.",
+    alt="A table of thirteen rows of measures and seven columns (H, C, J, their "
+    "three interactions, copies alone); each cell has an effect with its "
+    "standard error, coloured by direction and strength.",
 )
 
 # %% tags=["hide-input"]
-MEANING = {"H": "the Hamiltonian bound", "C": "consistency", "J": "the Jacobian cost"}
+MEANING = {
+    "H": "the Hamiltonian bound",
+    "C": "consistency",
+    "J": "the Jacobian cost",
+}
 
 
 def effect_sentence(column: str, term: str) -> str:
     value, error = effects[column][term]
     what, sign = measured[column][0].replace("\n", " "), measured[column][1]
-    verdict = "" if sign == 0 else " (welcome)" if value * sign > 0 else " (unwelcome)"
+    verdict = (
+        "" if sign == 0 else " (welcome)" if value * sign > 0 else " (unwelcome)"
+    )
     size = "{:+.{d}f} ± {:.{d}f}".format(value, error, d=DIGITS.get(column, 2))
     if "×" in term:
         a, b = term.split(" × ")
-        return f"- **{term}** on *{what}*: with {MEANING[b]} on, {MEANING[a]} brings {size} more than with it off{verdict}."
-    return f"- **{term}** on *{what}*: {MEANING[term]} changes it by {size}{verdict}."
+        return (
+            f"- **{term}** on *{what}*: with {MEANING[b]} on, {MEANING[a]} brings "
+            f"{size} more than with it off{verdict}."
+        )
+    return (
+        f"- **{term}** on *{what}*: {MEANING[term]} changes it by {size}{verdict}."
+    )
 
 
-found = [(abs(effects[c][t][0] / max(effects[c][t][1], 1e-12)), c, t) for c in measured for t in terms[:6]]
+found = [
+    (abs(effects[c][t][0] / max(effects[c][t][1], 1e-12)), c, t)
+    for c in measured
+    for t in terms[:6]
+]
 clear = sorted((item for item in found if item[0] > CLEAR), reverse=True)
-main, crossed = ([item for item in clear if ("×" in item[2]) == flag] for flag in (False, True))
+main, crossed = (
+    [item for item in clear if ("×" in item[2]) == flag] for flag in (False, True)
+)
 tell(
-    f"**Main effects beyond the 5 % point**, the clearest first ({len(main)} of {3 * len(measured)}):\n\n" + ("\n".join(effect_sentence(c, t) for _, c, t in main) or "None.")
-    + f"\n\n**Interactions beyond it** ({len(crossed)} of {3 * len(measured)}):\n\n" + ("\n".join(effect_sentence(c, t) for _, c, t in crossed) or "None.")
-    + f"\n\nThese are {len(found)} tests. If no switch did anything, about {0.05 * len(found):.0f} of them would still come out beyond the 5 % point, so the faintest in the lists deserve no trust by themselves."
-)  # fmt: skip
+    f"**Main effects beyond the 5 % point**, the clearest first ({len(main)} of "
+    f"{3 * len(measured)}):\n\n"
+    + ("\n".join(effect_sentence(c, t) for _, c, t in main) or "None.")
+    + f"\n\n**Interactions beyond it** ({len(crossed)} of {3 * len(measured)}):\n\n"
+    + ("\n".join(effect_sentence(c, t) for _, c, t in crossed) or "None.")
+    + f"\n\nThese are {len(found)} tests. If no switch did anything, about "
+    f"{0.05 * len(found):.0f} of them would still come out beyond the 5 % "
+    "point, so the faintest in the lists deserve no trust by themselves."
+)
 
 # %% [markdown]
 # What does an interaction look like? Here is the clearest one, whichever it is, with the third switch averaged out. If the two did not act on each other, the lines would be parallel.
@@ -510,20 +849,47 @@ a, b = ("HCJ".index(letter) for letter in term.split(" × "))
 y = corners(key).mean(({0, 1, 2} - {a, b}).pop())  # [2, 2, seeds]: a, b
 name_a, name_b, what = "HCJ"[a], "HCJ"[b], measured[key][0].replace("\n", " ")
 fig, ax = plt.subplots(figsize=(5, 3.2))
-for on, style, marker, colour in ((0, "--", "o", COLOURS[0]), (1, "-", "s", COLOURS[1])):
-    ax.plot([0, 1], y[:, on].mean(-1), style, marker=marker, color=colour, label=f"{name_b} {'on' if on else 'off'}")
+for on, style, marker, colour in (
+    (0, "--", "o", COLOURS[0]),
+    (1, "-", "s", COLOURS[1]),
+):
+    ax.plot(
+        [0, 1],
+        y[:, on].mean(-1),
+        style,
+        marker=marker,
+        color=colour,
+        label=f"{name_b} {'on' if on else 'off'}",
+    )
     for x_place in (0, 1):
-        ax.scatter([x_place + 0.03] * y.shape[-1], y[x_place, on], s=8, color=colour, alpha=0.5)
-ax.set(xticks=[0, 1], xticklabels=[f"{name_a} off", f"{name_a} on"], ylabel=what, xlim=(-0.2, 1.25))
+        ax.scatter(
+            [x_place + 0.03] * y.shape[-1],
+            y[x_place, on],
+            s=8,
+            color=colour,
+            alpha=0.5,
+        )
+ax.set(
+    xticks=[0, 1],
+    xticklabels=[f"{name_a} off", f"{name_a} on"],
+    ylabel=what,
+    xlim=(-0.2, 1.25),
+)
 ax.legend()
 show(
     fig,
-    caption=f"The clearest interaction: {term} on {what}. Lines join the means; the small dots are the seeds.",
-    alt=f"Two lines of {what} against {name_a} off and on, one with {name_b} off and one with {name_b} on.",
+    caption=f"The clearest interaction: {term} on {what}. Lines join the means; "
+    "the small dots are the seeds.",
+    alt=f"Two lines of {what} against {name_a} off and on, one with {name_b} off "
+    f"and one with {name_b} on.",
 )
-alone, beside = (mean_and_standard_error((y[1, on] - y[0, on]).tolist()) for on in (0, 1))
+alone, beside = (
+    mean_and_standard_error((y[1, on] - y[0, on]).tolist()) for on in (0, 1)
+)
 tell(
-    f"With {name_b} off, {name_a} changes the {what} by {alone.mean:+.2f} ± {alone.standard_error:.2f}; with {name_b} on, by {beside.mean:+.2f} ± {beside.standard_error:.2f}."
+    f"With {name_b} off, {name_a} changes the {what} by {alone.mean:+.2f} ± "
+    f"{alone.standard_error:.2f}; with {name_b} on, by {beside.mean:+.2f} ± "
+    f"{beside.standard_error:.2f}."
 )
 
 # %% [markdown]
@@ -531,24 +897,50 @@ tell(
 
 # %% tags=["hide-input"]
 guesses = [  # what was guessed, quantity, term, sign
-    ("consistency brings a copy's posterior nearer", "divergence of the copy", "C", -1),
+    (
+        "consistency brings a copy's posterior nearer",
+        "divergence of the copy",
+        "C",
+        -1,
+    ),
     ("and pays for it in likelihood", "NLL", "C", 1),
     ("with a flow that price is lower", "NLL", "H × C", -1),
     ("the Jacobian cost parts the lights", "share", "J", 1),
-    ("a flow makes the encoder's regret less telling", "regret: one too many", "H", -1),
+    (
+        "a flow makes the encoder's regret less telling",
+        "regret: one too many",
+        "H",
+        -1,
+    ),
 ]
 
 
 def borne_out(column: str, term: str, sign: int) -> str:
     value, error = effects[column][term]
     clearly = abs(value) > CLEAR * error
-    return ("borne out" if value * sign > 0 else "contradicted") if clearly else ("undecided, as guessed" if value * sign > 0 else "undecided, against the guess")
+    return (
+        ("borne out" if value * sign > 0 else "contradicted")
+        if clearly
+        else (
+            "undecided, as guessed"
+            if value * sign > 0
+            else "undecided, against the guess"
+        )
+    )
 
 
 tell(
     markdown_table(
         ["guess", "number", "measured", "verdict"],
-        [[text, f"{term} on {column}", "{:+.2f} ± {:.2f}".format(*effects[column][term]), borne_out(column, term, sign)] for text, column, term, sign in guesses],
+        [
+            [
+                text,
+                f"{term} on {column}",
+                "{:+.2f} ± {:.2f}".format(*effects[column][term]),
+                borne_out(column, term, sign),
+            ]
+            for text, column, term, sign in guesses
+        ],
     )
 )
 
@@ -560,16 +952,41 @@ tell(
 
 # %% tags=["hide-input"]
 def paired(column: str, one: str, other: str) -> tuple[float, float]:
-    return tuple(mean_and_standard_error([float(a[column]) - float(b[column]) for a, b in zip(answers[one], answers[other], strict=True)]))
+    return tuple(
+        mean_and_standard_error(
+            [
+                float(a[column]) - float(b[column])
+                for a, b in zip(answers[one], answers[other], strict=True)
+            ]
+        )
+    )
 
 
-split_columns = ("NLL", "rate", "divergence of the copy", "share", "regret: one too many", "cleaning: self-influence")
-copies_split = {column: {"copies": paired(column, "copies alone", "ELBO"), "cost": paired(column, "C", "copies alone")} for column in split_columns}
+split_columns = (
+    "NLL",
+    "rate",
+    "divergence of the copy",
+    "share",
+    "regret: one too many",
+    "cleaning: self-influence",
+)
+copies_split = {
+    column: {
+        "copies": paired(column, "copies alone", "ELBO"),
+        "cost": paired(column, "C", "copies alone"),
+    }
+    for column in split_columns
+}
 tell(
     "Beside the plain ELBO, without H and J:\n\n"
-    + markdown_table(["", "what the copies bring", "what the divergence adds"],
-                     [[column, *(f"{m:+.2f} ± {e:.2f}" for m, e in parts.values())] for column, parts in copies_split.items()])
-)  # fmt: skip
+    + markdown_table(
+        ["", "what the copies bring", "what the divergence adds"],
+        [
+            [column, *(f"{m:+.2f} ± {e:.2f}" for m, e in parts.values())]
+            for column, parts in copies_split.items()
+        ],
+    )
+)
 
 # %% [markdown]
 # ### What to take from it
@@ -591,14 +1008,20 @@ tell(
 #
 # A Gaussian with independent axes cannot be correlated. Below are, for three pictures, draws from the encoder's $q_\phi$, the same draws after the flow, and a reference: 20,000 draws of $q_\phi$, resampled by their importance weights. Of the latents we look at the two that the reference finds most correlated.
 
-# %%
+# %% tags=["hide-input"]
 full_name = "H + C + J"
 full = runs[full_name][0]
-cases = {"three lights": test[:1], "one too many": outside["one too many"][:1], "a new digit": outside["new digits"][:1]}
+cases = {
+    "three lights": test[:1],
+    "one too many": outside["one too many"][:1],
+    "a new digit": outside["new digits"][:1],
+}
 
 
 @torch.no_grad()
-def posterior_draws(x: torch.Tensor, n: int = 400) -> tuple[dict[str, torch.Tensor], float]:
+def posterior_draws(
+    x: torch.Tensor, n: int = 400
+) -> tuple[dict[str, torch.Tensor], float]:
     """Draws [n, D] of the guess, of the flow and of the reference; and the effective sample size of the reference."""
     with seeded(0, device):
         q_z = full.model.posterior(x)
@@ -606,8 +1029,14 @@ def posterior_draws(x: torch.Tensor, n: int = 400) -> tuple[dict[str, torch.Tens
         log_w = (full.model.log_joint(x, z) - q_z.log_prob(z)).flatten().double()
         share = log_w.softmax(0)
         moved = full.bound.sample_posterior(full.model, x, samples=n)[:, 0]
-        draws = {"guess": z[:n, 0], "after the flow": moved, "reference": z[torch.multinomial(share, n, replacement=True), 0]}
-    return {name: d.cpu() for name, d in draws.items()}, 1 / share.square().sum().item()
+        draws = {
+            "guess": z[:n, 0],
+            "after the flow": moved,
+            "reference": z[torch.multinomial(share, n, replacement=True), 0],
+        }
+    return {
+        name: d.cpu() for name, d in draws.items()
+    }, 1 / share.square().sum().item()
 
 
 # %% tags=["hide-input"]
@@ -617,28 +1046,65 @@ for ax, (name, x) in zip(axes, cases.items(), strict=True):
     draws, effective[name] = posterior_draws(x)
     off = torch.corrcoef(draws["reference"].T).nan_to_num().fill_diagonal_(0).abs()
     i, j = divmod(int(off.argmax()), len(off))
-    for (kind, d), colour, marker in zip(draws.items(), ("0.6", COLOURS[0], COLOURS[1]), (".", "o", "x"), strict=True):
-        ax.scatter(d[:, i], d[:, j], s=10, color=colour, marker=marker, alpha=0.5, linewidths=0.7, label=kind)
+    for (kind, d), colour, marker in zip(
+        draws.items(), ("0.6", COLOURS[0], COLOURS[1]), (".", "o", "x"), strict=True
+    ):
+        ax.scatter(
+            d[:, i],
+            d[:, j],
+            s=10,
+            color=colour,
+            marker=marker,
+            alpha=0.5,
+            linewidths=0.7,
+            label=kind,
+        )
     ax.set(title=name, xlabel=f"latent {i + 1}", ylabel=f"latent {j + 1}")
-fig.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=3, markerscale=2, bbox_to_anchor=(0.5, 1.06))
+fig.legend(
+    *axes[0].get_legend_handles_labels(),
+    loc="upper center",
+    ncols=3,
+    markerscale=2,
+    bbox_to_anchor=(0.5, 1.06),
+)
 fig.tight_layout()
 show(
     fig,
-    caption="Where the full model believes the code of a picture to be. Grey: the encoder's guess. Blue: the guess after the Hamiltonian flow. Orange crosses: the importance-sampled reference, worth "
-    + ", ".join(f"{n:.0f} independent draws for {name}" for name, n in effective.items()) + ". Where that number is small the reference is a few points drawn again and again.",
-    alt="Three scatter plots of two latents for three pictures, each with clouds of the guess, the flow and the reference.",
-)  # fmt: skip
+    caption="Where the full model believes the code of a picture to be. Grey: the "
+    "encoder's guess. Blue: the guess after the Hamiltonian flow. Orange "
+    "crosses: the importance-sampled reference, worth "
+    + ", ".join(
+        f"{n:.0f} independent draws for {name}" for name, n in effective.items()
+    )
+    + ". Where that number is small the reference is a few points drawn again "
+    "and again.",
+    alt="Three scatter plots of two latents for three pictures, each with clouds "
+    "of the guess, the flow and the reference.",
+)
 
 # %% tags=["hide-input"]
 short = {}
 for name, images in {"three lights": test[: settings["inside"]], **outside}.items():
     with torch.no_grad(), seeded(0, device):
-        evidence = log_evidence(full.model, images, samples=settings["samples"], log_weight=full.bound.log_weight)
-        values = (elbo(full.model, images, samples=20), full.bound(full.model, images, samples=20))
+        evidence = log_evidence(
+            full.model,
+            images,
+            samples=settings["samples"],
+            log_weight=full.bound.log_weight,
+        )
+        values = (
+            elbo(full.model, images, samples=20),
+            full.bound(full.model, images, samples=20),
+        )
     short[name] = [(evidence - value).mean().item() for value in values]
 tell(
-    "By how much the two bounds fall short of the evidence in this model, in nats: the ELBO, which ends with the guess, and the Hamiltonian bound, which goes on from there.\n\n"
-    + markdown_table(["pictures", "ELBO", "Hamiltonian bound"], [[name, *(f"{v:.2f}" for v in pair)] for name, pair in short.items()])
+    "By how much the two bounds fall short of the evidence in this model, in "
+    "nats: the ELBO, which ends with the guess, and the Hamiltonian bound, which "
+    "goes on from there.\n\n"
+    + markdown_table(
+        ["pictures", "ELBO", "Hamiltonian bound"],
+        [[name, *(f"{v:.2f}" for v in pair)] for name, pair in short.items()],
+    )
 )
 
 # %% [markdown]
@@ -648,17 +1114,30 @@ tell(
 #
 # A stream of pictures: mostly lights, a few of each kind of outlier. Which would a watch that ranks by regret call up first, and which one that ranks by NLL?
 
-# %%
+# %% tags=["hide-input"]
 few = pick(smoke=5, cpu=10, gpu=10, paper=10)
-stream = torch.cat([test[: settings["inside"]], *(images[:few] for images in outside.values())])
-kinds = ["three lights"] * settings["inside"] + [kind for kind in outside for _ in range(few)]
+stream = torch.cat(
+    [test[: settings["inside"]], *(images[:few] for images in outside.values())]
+)
+kinds = ["three lights"] * settings["inside"] + [
+    kind for kind in outside for _ in range(few)
+]
 
 
 def scores(run: Run, images: torch.Tensor) -> dict[str, torch.Tensor]:
     weights = getattr(run.bound, "log_weight", log_weight)
     with torch.no_grad(), seeded(0, device):
-        nll = -log_evidence(run.model, images, samples=settings["samples"], log_weight=weights).cpu()
-    regret = likelihood_regret(run.model, images, adapt="posterior", steps=settings["regret"], samples=8, progress=False).cpu()
+        nll = -log_evidence(
+            run.model, images, samples=settings["samples"], log_weight=weights
+        ).cpu()
+    regret = likelihood_regret(
+        run.model,
+        images,
+        adapt="posterior",
+        steps=settings["regret"],
+        samples=8,
+        progress=False,
+    ).cpu()
     return {"regret": regret, "NLL": nll}
 
 
@@ -667,27 +1146,47 @@ of_stream = {name: scores(runs[name][0], stream) for name in (full_name, "ELBO")
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(9, 2.6), sharey=True)
 for ax, (label, values) in zip(axes, of_stream[full_name].items(), strict=True):
-    for row, (kind, colour) in enumerate(zip(("three lights", *outside), COLOURS, strict=False)):
-        v = torch.stack([s for s, k in zip(values, kinds, strict=True) if k == kind])
-        height = row + 0.3 * (torch.rand(len(v), generator=torch.Generator().manual_seed(0)) - 0.5)
+    for row, (kind, colour) in enumerate(
+        zip(("three lights", *outside), COLOURS, strict=False)
+    ):
+        v = torch.stack(
+            [s for s, k in zip(values, kinds, strict=True) if k == kind]
+        )
+        height = row + 0.3 * (
+            torch.rand(len(v), generator=torch.Generator().manual_seed(0)) - 0.5
+        )
         ax.scatter(v, height, s=9, color=colour, alpha=0.6)
-    ax.set(xlabel=f"{label}, nats", yticks=range(4), yticklabels=["three lights", *outside])
+    ax.set(
+        xlabel=f"{label}, nats",
+        yticks=range(4),
+        yticklabels=["three lights", *outside],
+    )
 axes[0].invert_yaxis()
 fig.tight_layout()
 show(
     fig,
-    caption="Every picture of the stream by its regret (left) and by its NLL (right), in the full model, first seed. A detector draws one vertical line.",
-    alt="Two strip charts with four rows each: three lights, a light out, one too many, new digits.",
+    caption="Every picture of the stream by its regret (left) and by its NLL "
+    "(right), in the full model, first seed. A detector draws one "
+    "vertical line.",
+    alt="Two strip charts with four rows each: three lights, a light out, one too "
+    "many, new digits.",
 )
 first = 3 * few
 called = {}
 for name, by_score in of_stream.items():
     for score, values in by_score.items():
         top = [kinds[i] for i in values.argsort(descending=True)[:first]]
-        called[f"{name}: {score}"] = {kind: top.count(kind) for kind in ("three lights", *outside)}
+        called[f"{name}: {score}"] = {
+            kind: top.count(kind) for kind in ("three lights", *outside)
+        }
 tell(
-    f"The {first} pictures with the highest score, out of {len(stream)} with {first} outliers among them, in the full model and, beside it, in the one trained with the plain ELBO (first seed):\n\n"
-    + markdown_table(["model and score", "three lights", *outside], [[score, *counts.values()] for score, counts in called.items()])
+    f"The {first} pictures with the highest score, out of {len(stream)} with "
+    f"{first} outliers among them, in the full model and, beside it, in the one "
+    "trained with the plain ELBO (first seed):\n\n"
+    + markdown_table(
+        ["model and score", "three lights", *outside],
+        [[score, *counts.values()] for score, counts in called.items()],
+    )
 )
 
 # %% [markdown]
@@ -698,18 +1197,46 @@ tell(
 # Take outliers of each kind and, for comparison, ordinary lights, and ask TracIn for their proponents: the training images whose gradients, at the checkpoints, pointed their way. Two functions can be traced. What moved the weights was the whole objective, with its copies, its costs and their noise; what we want to know about
 # the picture is its bound. So we trace both: the *whole objective* at the last checkpoint, and the *ELBO* at all of them. The weights were moved by Adam, so that chapter 6's warning holds: a score is then a similarity of gradients, not an account.
 
-# %%
+# %% tags=["hide-input"]
 each = pick(smoke=3, cpu=8, gpu=10, paper=10)
 queries = torch.cat([test[:each], *(images[:each] for images in outside.values())])
-query_kinds = ["three lights"] * each + [kind for kind in outside for _ in range(each)]
+query_kinds = ["three lights"] * each + [
+    kind for kind in outside for _ in range(each)
+]
 top = 20
 traces = {
-    "whole objective": tracin(full.model, full.objective, full.checkpoints[-1:], train, queries, samples=settings["draws"]).cpu(),
-    "ELBO": tracin(full.model, elbo, full.checkpoints, train, queries, samples=2 * settings["draws"]).cpu(),
+    "whole objective": tracin(
+        full.model,
+        full.objective,
+        full.checkpoints[-1:],
+        train,
+        queries,
+        samples=settings["draws"],
+    ).cpu(),
+    "ELBO": tracin(
+        full.model,
+        elbo,
+        full.checkpoints,
+        train,
+        queries,
+        samples=2 * settings["draws"],
+    ).cpu(),
 }
-proponents = {traced: values.topk(top, dim=0).indices.T for traced, values in traces.items()}  # [Q, 20]
+# [Q, 20]
+proponents = {
+    traced: values.topk(top, dim=0).indices.T for traced, values in traces.items()
+}
 strangers_among = {
-    traced: {kind: mean_and_standard_error([stranger[row].double().mean().item() for row, k in zip(indices, query_kinds, strict=True) if k == kind]) for kind in ("three lights", *outside)}
+    traced: {
+        kind: mean_and_standard_error(
+            [
+                stranger[row].double().mean().item()
+                for row, k in zip(indices, query_kinds, strict=True)
+                if k == kind
+            ]
+        )
+        for kind in ("three lights", *outside)
+    }
     for traced, indices in proponents.items()
 }
 
@@ -722,38 +1249,92 @@ with torch.no_grad():
 def walk(q: int) -> plt.Figure:
     fig, axes = plt.subplots(1, 3, figsize=(8.4, 1.5), width_ratios=(1, 1, 8))
     image_grid(night(queries[q : q + 1]), columns=1, ax=axes[0], title="picture")
-    image_grid(night(reconstructed[q : q + 1]), columns=1, ax=axes[1], title="model sees")
-    image_grid(night(train[proponents["ELBO"][q][:8]]), columns=8, ax=axes[2], title="its strongest proponents")
-    words = f"{query_kinds[q]}: NLL {of_query['NLL'][q]:.0f} nats, regret {of_query['regret'][q]:.1f} nats, {int(stranger[proponents['ELBO'][q]].sum())} strangers among the {top} strongest proponents"
+    image_grid(
+        night(reconstructed[q : q + 1]), columns=1, ax=axes[1], title="model sees"
+    )
+    image_grid(
+        night(train[proponents["ELBO"][q][:8]]),
+        columns=8,
+        ax=axes[2],
+        title="its strongest proponents",
+    )
+    words = (
+        f"{query_kinds[q]}: NLL {of_query['NLL'][q]:.0f} nats, regret "
+        f"{of_query['regret'][q]:.1f} nats, "
+        f"{int(stranger[proponents['ELBO'][q]].sum())} strangers among the {top} "
+        "strongest proponents"
+    )
     fig.text(0.5, -0.06, words, ha="center", fontsize=9)
     return fig
 
 
-steps_of_walk = [q for k in range(4) for q in range(k * each, k * each + pick(smoke=2, cpu=5, gpu=5, paper=5))]
+steps_of_walk = [
+    q
+    for k in range(4)
+    for q in range(k * each, k * each + pick(smoke=2, cpu=5, gpu=5, paper=5))
+]
 frames(
     [walk(q) for q in steps_of_walk],
     [f"{query_kinds[q]} {q % each + 1}" for q in steps_of_walk],
     description="picture",
     start=len(steps_of_walk) - 1,
-    caption="Choose a picture. Left, the picture and what the model makes of it; right, the training images whose gradients speak for it most (traced through the ELBO).",
+    caption="Choose a picture. Left, the picture and what the model makes of it; "
+    "right, the training images whose gradients speak for it most (traced "
+    "through the ELBO).",
     alt="A picture, its reconstruction and eight training images",
 )
 chosen = [k * each for k in range(4)]
-rows = {query_kinds[q]: night(torch.cat([queries[q : q + 1].cpu(), reconstructed[q : q + 1], train[proponents["ELBO"][q][:8]].cpu()])) for q in chosen}
+rows = {
+    query_kinds[q]: night(
+        torch.cat(
+            [
+                queries[q : q + 1].cpu(),
+                reconstructed[q : q + 1],
+                train[proponents["ELBO"][q][:8]].cpu(),
+            ]
+        )
+    )
+    for q in chosen
+}
 show(
     image_rows(rows, title="picture, what the model sees, and eight proponents"),
-    caption="The first picture of each kind: itself, its reconstruction by the full model, and its eight strongest proponents.",
+    caption="The first picture of each kind: itself, its reconstruction by the "
+    "full model, and its eight strongest proponents.",
     alt="Four rows of ten small pictures.",
 )
 correlation = {}
 for k, kind in enumerate(("three lights", *outside)):
-    a, b = (values[:, k * each : (k + 1) * each].argsort(0).argsort(0).double() for values in traces.values())
-    correlation[kind] = mean_and_standard_error([torch.corrcoef(torch.stack(pair))[0, 1].item() for pair in zip(a.T, b.T, strict=True)])
+    a, b = (
+        values[:, k * each : (k + 1) * each].argsort(0).argsort(0).double()
+        for values in traces.values()
+    )
+    correlation[kind] = mean_and_standard_error(
+        [
+            torch.corrcoef(torch.stack(pair))[0, 1].item()
+            for pair in zip(a.T, b.T, strict=True)
+        ]
+    )
 tell(
-    f"Share of strangers among the {top} strongest proponents, in per cent (by chance {100 * slipped / len(train):.0f}), and how well the two traces agree (Spearman's rank correlation over the training images):\n\n"
+    f"Share of strangers among the {top} strongest proponents, in per cent (by "
+    f"chance {100 * slipped / len(train):.0f}), and how well the two traces agree "
+    "(Spearman's rank correlation over the training images):\n\n"
     + markdown_table(
-        ["picture", *(f"traced: {traced}" for traced in strangers_among), "rank correlation"],
-        [[kind, *(f"{100 * s[kind].mean:.0f} ± {100 * s[kind].standard_error:.0f}" for s in strangers_among.values()), f"{c.mean:.2f} ± {c.standard_error:.2f}"] for kind, c in correlation.items()],
+        [
+            "picture",
+            *(f"traced: {traced}" for traced in strangers_among),
+            "rank correlation",
+        ],
+        [
+            [
+                kind,
+                *(
+                    f"{100 * s[kind].mean:.0f} ± {100 * s[kind].standard_error:.0f}"
+                    for s in strangers_among.values()
+                ),
+                f"{c.mean:.2f} ± {c.standard_error:.2f}",
+            ]
+            for kind, c in correlation.items()
+        ],
     )
     + f"\n\nMean ± standard error over {each} pictures of each kind; one model."
 )
@@ -766,19 +1347,43 @@ tell(
 #
 # TracIn accuses; it does not prove. But here the counter-factual is affordable: train the full model again without the strangers, from the same initial weights, for each seed, and look at what every kind of picture loses.
 
-# %%
-cleaned = [train_one(combinations[full_name], seed, train[~stranger.to(device)]) for seed in range(settings["seeds"])]
+# %% tags=["hide-input"]
+cleaned = [
+    train_one(combinations[full_name], seed, train[~stranger.to(device)])
+    for seed in range(settings["seeds"])
+]
 lost: dict[str, list[float]] = {kind: [] for kind in ("three lights", *outside)}
 for before, after in zip(runs[full_name], cleaned, strict=True):
-    for kind, images in {"three lights": test[: settings["outside"]], **outside}.items():
+    for kind, images in {
+        "three lights": test[: settings["outside"]],
+        **outside,
+    }.items():
         with torch.no_grad(), seeded(0, device):
-            nats = [log_evidence(run.model, images, samples=settings["samples"], log_weight=run.bound.log_weight).mean().item() for run in (before, after)]
+            nats = [
+                log_evidence(
+                    run.model,
+                    images,
+                    samples=settings["samples"],
+                    log_weight=run.bound.log_weight,
+                )
+                .mean()
+                .item()
+                for run in (before, after)
+            ]
         lost[kind].append(nats[0] - nats[1])
 removal = {kind: mean_and_standard_error(values) for kind, values in lost.items()}
 tell(
-    "What a picture loses when the strangers are left out of the training set, in nats of log-likelihood:\n\n"
-    + markdown_table(["picture", "loss"], [[kind, f"{r.mean:+.2f} ± {r.standard_error:.2f}"] for kind, r in removal.items()])
-    + f"\n\nMean ± standard error over {settings['seeds']} seeds, {settings['outside']} pictures of each kind."
+    "What a picture loses when the strangers are left out of the training set, in "
+    "nats of log-likelihood:\n\n"
+    + markdown_table(
+        ["picture", "loss"],
+        [
+            [kind, f"{r.mean:+.2f} ± {r.standard_error:.2f}"]
+            for kind, r in removal.items()
+        ],
+    )
+    + f"\n\nMean ± standard error over {settings['seeds']} seeds, "
+    f"{settings['outside']} pictures of each kind."
 )
 
 # %% tags=["hide-input"]
@@ -789,19 +1394,52 @@ def summary(pair: tuple[float, float]) -> dict[str, float]:
 save_results(
     "07_together",
     {
-        "settings": {**{k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}, "lambda": LAMBDA, "gamma": GAMMA, "columns": COLUMNS, "steps": steps_taken},
+        "settings": {
+            **{
+                k: list(v) if isinstance(v, tuple) else v
+                for k, v in settings.items()
+            },
+            "lambda": LAMBDA,
+            "gamma": GAMMA,
+            "columns": COLUMNS,
+            "steps": steps_taken,
+        },
         "ceilings": ceilings,
-        "objectives": {name: {column: summary(mean_and_standard_error([float(run[column]) for run in found_runs])) for column in found_runs[0]} for name, found_runs in answers.items()},
-        "effects": {column: {term: summary(pair) for term, pair in by_term.items()} for column, by_term in effects.items()},
-        "copies_and_cost": {column: {part: summary(pair) for part, pair in parts.items()} for column, parts in copies_split.items()},
-        "bounds_fall_short_by": {name: dict(zip(("ELBO", "Hamiltonian bound"), pair, strict=True)) for name, pair in short.items()},
+        "objectives": {
+            name: {
+                column: summary(
+                    mean_and_standard_error(
+                        [float(run[column]) for run in found_runs]
+                    )
+                )
+                for column in found_runs[0]
+            }
+            for name, found_runs in answers.items()
+        },
+        "effects": {
+            column: {term: summary(pair) for term, pair in by_term.items()}
+            for column, by_term in effects.items()
+        },
+        "copies_and_cost": {
+            column: {part: summary(pair) for part, pair in parts.items()}
+            for column, parts in copies_split.items()
+        },
+        "bounds_fall_short_by": {
+            name: dict(zip(("ELBO", "Hamiltonian bound"), pair, strict=True))
+            for name, pair in short.items()
+        },
         "called_up": called,
-        "strangers_among_proponents": {traced: {kind: summary(s) for kind, s in shares.items()} for traced, shares in strangers_among.items()},
-        "rank_correlation_of_the_traces": {kind: summary(c) for kind, c in correlation.items()},
+        "strangers_among_proponents": {
+            traced: {kind: summary(s) for kind, s in shares.items()}
+            for traced, shares in strangers_among.items()
+        },
+        "rank_correlation_of_the_traces": {
+            kind: summary(c) for kind, c in correlation.items()
+        },
         "without_the_strangers": {kind: summary(r) for kind, r in removal.items()},
         "checks": {"identity": identity, "gradient_gaps": gaps},
     },
-)  # fmt: skip
+)
 
 # %% [markdown]
 # In the stored run what goes with the strangers is what they had taught: the new digits lose many nats, and no other kind of picture moves by more than two standard errors. The accusation holds, for the strangers as a group.
