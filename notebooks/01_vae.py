@@ -106,7 +106,9 @@ show(
 def linear_model(
     pixels: int, latent_dim: int, scale: float, seed: int = 0
 ) -> tuple[VAE, torch.Tensor]:
-    """A VAE whose encoder and decoder are one linear layer each, and eight images [8, 1, 1, pixels] drawn from it."""
+    """A VAE whose encoder and decoder are one linear layer each, and eight images
+    [8, 1, 1, pixels] drawn from it.
+    """
     with seeded(seed):
         encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 2 * latent_dim))
         decoder = nn.Sequential(
@@ -226,7 +228,9 @@ show(
 
 # %%
 def gradient_draws(latent_dim: int, draws: int = 20_000) -> dict[str, torch.Tensor]:
-    """Draws of both estimators of the gradient with respect to mu, [draws, D], and the exact gradient, [D]."""
+    """Draws of both estimators of the gradient with respect to mu, [draws, D], and
+    the exact gradient, [D].
+    """
     model, x = linear_model(40, latent_dim, scale=0.5)
     x, mu, sigma = (
         x[:1],

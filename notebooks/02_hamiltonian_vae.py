@@ -73,14 +73,18 @@ device = default_device()
 
 # %% tags=["hide-input"]
 class Distance(nn.Module):
-    """The decoder: z [..., 2] -> |z|, rounded off at the origin, as an image [..., 1, 1, 1]."""
+    """The decoder: z [..., 2] -> |z|, rounded off at the origin, as an image [...,
+    1, 1, 1].
+    """
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return (z.square().sum(-1) + 0.01).sqrt()[..., None, None, None]
 
 
 class OneGuess(nn.Module):
-    """An encoder for a single image: a mean and a log standard deviation, learned directly."""
+    """An encoder for a single image: a mean and a log standard deviation, learned
+    directly.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -308,7 +312,8 @@ with seeded(1):
 
 
 def pinned(h: float) -> torch.Tensor:
-    """The bound with its noise pinned and the first step-size parameter moved by h."""
+    """The bound with its noise pinned and the first step-size parameter moved by h.
+    """
     shift = torch.tensor([h, 0.0], dtype=torch.float64)
     epsilon = bound.max_step_size * (bound.step_logit + shift).sigmoid()
     with seeded(1):
@@ -1051,7 +1056,9 @@ few, repeats = test[:20], pick(smoke=10, cpu=200, gpu=200, paper=400)
 
 
 def gradient_noise(objective: Callable, model: VAE, part: nn.Module) -> float:
-    """sqrt(sum of variances) / norm of the mean of the gradient with respect to one network's weights."""
+    """sqrt(sum of variances) / norm of the mean of the gradient with respect to one
+    network's weights.
+    """
     draws = []
     for seed in range(repeats):
         with seeded(seed, device):

@@ -155,7 +155,8 @@ def pictures(name: str, n: int, shape: tuple[int, ...]) -> torch.Tensor:
 def new_vae(
     shape: tuple[int, ...], seed: int, outputs: int = 1, width: int | None = None
 ) -> VAE:
-    """The paper's convolutional networks (in the smoke profile: small perceptrons)."""
+    """The paper's convolutional networks (in the smoke profile: small perceptrons).
+    """
     latent, width = settings["latent"], width or settings.get("width")
     with seeded(seed):
         pair = (
@@ -428,7 +429,9 @@ tell(
 def linear_vae(
     pixels: int = 6, latent_dim: int = 2, scale: float = 0.5, seed: int = 0
 ) -> tuple[VAE, torch.Tensor]:
-    """A linear VAE with an encoder that was never trained, and eight images [8, 1, 1, pixels] drawn from the model."""
+    """A linear VAE with an encoder that was never trained, and eight images [8, 1,
+    1, pixels] drawn from the model.
+    """
     with seeded(seed):
         encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 2 * latent_dim))
         decoder = nn.Sequential(
@@ -443,7 +446,9 @@ def linear_vae(
 def exact_elbo(
     model: VAE, x: torch.Tensor, samples: int = 1, scale: float = 0.5
 ) -> torch.Tensor:
-    """The ELBO of a linear VAE in closed form, [B]; `samples` is ignored, for nothing is drawn."""
+    """The ELBO of a linear VAE in closed form, [B]; `samples` is ignored, for
+    nothing is drawn.
+    """
     q_z, W = model.posterior(x), model.decoder[0].weight  # [P, D]
     spread = 0.5 * (q_z.variance * W.square().sum(0)).sum(-1) / scale**2
     return (
@@ -550,7 +555,9 @@ SCORES = (
 
 
 def all_scores(w: str, x: torch.Tensor, n_encoder: int) -> dict[str, torch.Tensor]:
-    """All six scores [n] of images; the last, which costs most, of the first n_encoder only."""
+    """All six scores [n] of images; the last, which costs most, of the first
+    n_encoder only.
+    """
     vae = models[w][0]
     with seeded(0, device):
         nll = negative_log_likelihood(vae, x, samples=settings["nll_samples"]).cpu()

@@ -95,7 +95,9 @@ place = torch.tensor([[14.0, 20.0, 44.0, 12.0, 36.0, 48.0]], dtype=torch.float64
 
 
 def renderer_columns(directions: torch.Tensor, size: int = 64) -> torch.Tensor:
-    """Derivatives of the drawn image along `directions` [K, 6] of its factors: [K, 1, size, size]."""
+    """Derivatives of the drawn image along `directions` [K, 6] of its factors: [K,
+    1, size, size].
+    """
     draw = partial(render_three_dots, size=size)
     return torch.func.vmap(
         lambda v: torch.func.jvp(draw, (place,), (v[None],))[1][0]
@@ -114,7 +116,9 @@ straight, mixed = (
 def draw_columns(
     rows: dict[str, torch.Tensor], columns: int, scale: float | None = None
 ) -> plt.Figure:
-    """Rows of signed images [K, 1, H, W]: purple where a pixel gets lighter, orange where it gets darker."""
+    """Rows of signed images [K, 1, H, W]: purple where a pixel gets lighter, orange
+    where it gets darker.
+    """
     fig, axes = plt.subplots(
         len(rows),
         columns,
@@ -236,7 +240,8 @@ angles = torch.linspace(0, math.pi / 2, 46, dtype=torch.float64)
 
 
 def turned(i: int, j: int, norm: torch.Tensor) -> list[float]:
-    """The norm of columns i and j, turned by each angle, over its value at angle 0."""
+    """The norm of columns i and j, turned by each angle, over its value at angle 0.
+    """
     values = [
         norm(math.cos(a) * straight[i] + math.sin(a) * straight[j]).sum()
         + norm(math.cos(a) * straight[j] - math.sin(a) * straight[i]).sum()
@@ -284,7 +289,8 @@ show(
 
 # %%
 def jacobian(model: VAE, z: torch.Tensor) -> torch.Tensor:
-    """[B, D, *image] from z [B, D]: `vaekit.decoder_jacobian` without its checks."""
+    """[B, D, *image] from z [B, D]: `vaekit.decoder_jacobian` without its checks.
+    """
     # [D, B, D]
     basis = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)[:, None].expand(
         -1, len(z), -1
@@ -312,7 +318,9 @@ steps = torch.logspace(-6, 0, 25)
 
 
 def difference_error(step: float) -> float:
-    """Relative error of forward differences in single precision, over all entries of J."""
+    """Relative error of forward differences in single precision, over all entries
+    of J.
+    """
     model, z32 = small.float(), z
     shifts = step * torch.eye(10)[:, None]  # [D, 1, D]
     # [D, B, *image]
@@ -500,7 +508,9 @@ with seeded(0):
 
 
 def known(code: str) -> dict[float, tuple[float, float]]:
-    """Gap and modularity of a code that is a known function of the factors; rotations are averaged over 40."""
+    """Gap and modularity of a code that is a known function of the factors;
+    rotations are averaged over 40.
+    """
     R = {
         "perfect": torch.eye(6, dtype=torch.float64),
         "dots apart": within_dots,
@@ -625,7 +635,9 @@ stands_for = (64 / size) ** 2
 
 
 def anywhere(factors: torch.Tensor) -> torch.Tensor:
-    """Positions [N, 6] from factors [N, 6], both from 0 to 63: the paper's data set."""
+    """Positions [N, 6] from factors [N, 6], both from 0 to 63: the paper's data
+    set.
+    """
     return factors.float()
 
 
@@ -745,7 +757,9 @@ def train(world: str, method: str) -> list[VAE]:
 # %% tags=["hide-input"]
 @torch.no_grad()
 def strongest_dot_share(jacobian: torch.Tensor, place: torch.Tensor) -> float:
-    """From columns [B, D, 1, H, W] and positions [B, 6] (0 to 63), a mean weighted by how much a latent changes."""
+    """From columns [B, D, 1, H, W] and positions [B, 6] (0 to 63), a mean weighted
+    by how much a latent changes.
+    """
     pixels = jacobian.shape[-1]
     centres = place.view(-1, 3, 2) * (pixels / 63)  # [B, 3, 2]
     grid = torch.arange(pixels) + 0.5
@@ -760,7 +774,9 @@ def strongest_dot_share(jacobian: torch.Tensor, place: torch.Tensor) -> float:
 
 
 def evaluate(world: str, models: list[VAE]) -> dict:
-    """For each model: the scores at each radius, the strongest-dot share, and the mean KL term, in nats."""
+    """For each model: the scores at each radius, the strongest-dot share, and the
+    mean KL term, in nats.
+    """
     factors = torch.randint(
         64, (300, 6), generator=torch.Generator().manual_seed(1)
     )
@@ -867,7 +883,9 @@ def score_table(world: str) -> str:
 
 
 def verdict(world: str) -> str:
-    """What the run says about JL1 against the beta-VAE, in words that follow from the numbers."""
+    """What the run says about JL1 against the beta-VAE, in words that follow from
+    the numbers.
+    """
     lines = []
     for method in (m for m in results[world] if m.startswith("JL1")):
         says = []

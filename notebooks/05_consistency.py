@@ -116,7 +116,9 @@ settings = pick(
 
 
 def images_of(name: str, split: str, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """n images [n, 1, H, W] of a split, chosen at random once and for all, and their labels."""
+    """n images [n, 1, H, W] of a split, chosen at random once and for all, and
+    their labels.
+    """
     data = load(name, split, progress=False)
     chosen = data[
         torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:n]
@@ -153,7 +155,9 @@ fit(
 
 # %% tags=["hide-input"]
 def turned(x: torch.Tensor, most: float = 30.0, steps: int = 7) -> torch.Tensor:
-    """One image [1, H, W] turned from -most to most degrees, [steps, 1, H, W]; black and white like the rest."""
+    """One image [1, H, W] turned from -most to most degrees, [steps, 1, H, W];
+    black and white like the rest.
+    """
     return affine(
         x.expand(steps, -1, -1, -1), angle=torch.linspace(-most, most, steps)
     ).round()
@@ -161,7 +165,9 @@ def turned(x: torch.Tensor, most: float = 30.0, steps: int = 7) -> torch.Tensor:
 
 @torch.no_grad()
 def latent_map(ax: plt.Axes, model: VAE, shown: list[int]) -> None:
-    """Codes of test images in grey, and for a few images the posteriors of their turned copies (dark: the original)."""
+    """Codes of test images in grey, and for a few images the posteriors of their
+    turned copies (dark: the original).
+    """
     codes = model.posterior(test).mean.cpu()
     ax.scatter(*codes.T, s=3, color="0.8", zorder=0)
     for n, colour in zip(shown, COLOURS, strict=False):
@@ -475,7 +481,9 @@ tell(
 # %% tags=["hide-input"]
 @torch.no_grad()
 def nuisance_information(model: VAE, x: torch.Tensor, copies: int = 64) -> float:
-    """Which copy of its image the code tells, I(x̃; z | x), in nats; at most log(copies)."""
+    """Which copy of its image the code tells, I(x̃; z | x), in nats; at most
+    log(copies).
+    """
     total = 0.0
     for image in x:
         # batch [K]
@@ -630,7 +638,9 @@ unseen = {
 def few_labels(
     codes: torch.Tensor, labels: torch.Tensor, per_class: int = 10
 ) -> tuple[float, float]:
-    """Test accuracy of 5 nearest neighbours and of a linear probe that know `per_class` labels of each class."""
+    """Test accuracy of 5 nearest neighbours and of a linear probe that know
+    `per_class` labels of each class.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
@@ -664,7 +674,9 @@ class UpperLevel(nn.Module):
 def evaluate(
     model: VAE, x: torch.Tensor, probe: tuple[torch.Tensor, torch.Tensor]
 ) -> dict[str, float]:
-    """Every number of the table for test images x [N, *image] and a set with labels."""
+    """Every number of the table for test images x [N, *image] and a set with
+    labels.
+    """
     with seeded(0, device):
         q_z = model.posterior(x)
         # unit spread, for distances
@@ -704,7 +716,9 @@ def evaluate(
 
 # %% tags=["hide-input"]
 def probe_set(name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Test images with labels, black and white, in random order: of twenty classes if there are more."""
+    """Test images with labels, black and white, in random order: of twenty classes
+    if there are more.
+    """
     data = load(name, "test", progress=False)
     generator = torch.Generator().manual_seed(1)
     classes = data.labels.unique()
@@ -808,7 +822,8 @@ tell(
 def differences(
     found: dict[str, list[dict[str, float]]], method: str, control: str
 ) -> dict[str, tuple[float, float]]:
-    """For each metric mean and standard error of (method − control), seed by seed."""
+    """For each metric mean and standard error of (method − control), seed by seed.
+    """
     pairs = list(zip(found[method], found[control], strict=True))
     return {
         c: tuple(

@@ -339,7 +339,9 @@ def exact_elbo(model: VAE, x: torch.Tensor) -> torch.Tensor:
 
 # %%
 def train_and_trace(eta: float, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `steps` steps, one image each, did to 20 other images, and what TracIn says they did: [20], [20]."""
+    """What `steps` steps, one image each, did to 20 other images, and what TracIn
+    says they did: [20], [20].
+    """
     model, visited, others = linear_vae(), digits[:32], digits[1000:1020]
     before, total = (
         exact_elbo(model, others).detach(),
@@ -490,7 +492,9 @@ tell(
 
 # %%
 def inner_products(g, a, h, b):
-    """⟨Σ_t g_t a_tᵀ, Σ_u h_u b_uᵀ⟩ for all pairs: g [M, T, p], a [M, T, q], h [N, U, p], b [N, U, q] -> [M, N]."""
+    """⟨Σ_t g_t a_tᵀ, Σ_u h_u b_uᵀ⟩ for all pairs: g [M, T, p], a [M, T, q], h [N,
+    U, p], b [N, U, q] -> [M, N].
+    """
     pairs_g = torch.einsum("mtp,nup->mtnu", g, h)
     pairs_a = torch.einsum("mtq,nuq->mtnu", a, b)
     return (pairs_g * pairs_a).sum((1, 3))

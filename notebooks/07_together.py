@@ -146,7 +146,9 @@ SIZE, SHAPE = 16, (1, 16, 16)
 
 
 def in_lanes(factors: torch.Tensor) -> torch.Tensor:
-    """Positions [N, 6] from factors [N, 6], both from 0 to 63: light k moves inside the k-th third of the picture."""
+    """Positions [N, 6] from factors [N, 6], both from 0 to 63: light k moves inside
+    the k-th third of the picture.
+    """
     x, y = factors[:, 0::2] / 63, factors[:, 1::2] / 63  # [N, 3] each
     return 63 * torch.stack(
         [(torch.arange(3) + 0.15 + 0.7 * x) / 3, 0.1 + 0.8 * y], -1
@@ -213,7 +215,8 @@ hazy = compose(RandomBrightness(0.5, 1.0), torch.bernoulli)
 
 
 def night(images: torch.Tensor) -> torch.Tensor:
-    """For figures, which draw ink dark: a white pixel becomes a light in the dark."""
+    """For figures, which draw ink dark: a white pixel becomes a light in the dark.
+    """
     return 1 - images.detach().cpu()
 
 
@@ -295,7 +298,8 @@ LAMBDA, GAMMA, COLUMNS = 1.0, 0.1, 2
 def compose_objective(
     hamiltonian: bool, lambda_: float | None, jacobian: bool
 ) -> tuple:
-    """The objective, and the bound inside it; a lambda of None: no copies at all."""
+    """The objective, and the bound inside it; a lambda of None: no copies at all.
+    """
     bound = (
         HamiltonianBound(
             settings["latent"],
@@ -376,7 +380,9 @@ flow = HamiltonianBound(2, steps=3).double()
 def slopes(
     gamma: float, moved: list[nn.Parameter], step: float = 1e-5
 ) -> tuple[float, float]:
-    """The derivative of the composed objective's mean along a random direction: by autograd and by central differences."""
+    """The derivative of the composed objective's mean along a random direction: by
+    autograd and by central differences.
+    """
     objective = JacobianL1(Consistency(flow, mirror, weight=0.7), weight=gamma)
     directions = [
         torch.randn(
@@ -495,7 +501,9 @@ for seed in range(settings["seeds"]):
 # %% tags=["hide-input"]
 @torch.no_grad()
 def strongest_light_share(model: VAE, n: int = 200) -> float:
-    """How much of what a latent changes belongs to the light it changes most, weighted by how much it changes."""
+    """How much of what a latent changes belongs to the light it changes most,
+    weighted by how much it changes.
+    """
     # [B, D, H, W]
     columns = (
         decoder_jacobian(model, model.posterior(test[:n]).mean).abs().sum(2).cpu()
@@ -690,7 +698,9 @@ def corners(column: str) -> torch.Tensor:
 
 
 def effects_of(column: str) -> dict[str, tuple[float, float]]:
-    """Main effects and interactions of the switches on a quantity, each a mean over seeds and its standard error."""
+    """Main effects and interactions of the switches on a quantity, each a mean over
+    seeds and its standard error.
+    """
     y, changes = corners(column), {}
     for axis, letter in enumerate("HCJ"):
         # [seeds]
@@ -1022,7 +1032,9 @@ cases = {
 def posterior_draws(
     x: torch.Tensor, n: int = 400
 ) -> tuple[dict[str, torch.Tensor], float]:
-    """Draws [n, D] of the guess, of the flow and of the reference; and the effective sample size of the reference."""
+    """Draws [n, D] of the guess, of the flow and of the reference; and the
+    effective sample size of the reference.
+    """
     with seeded(0, device):
         q_z = full.model.posterior(x)
         z = q_z.rsample((20_000,))  # [S, 1, D]
