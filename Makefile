@@ -14,7 +14,7 @@ READY := $(VENV)/ready
 SOURCES := $(shell find book notebooks vaekit tools benchmarks CHANGELOG.md CONTRIBUTING.md _config.yml -type f \
 	-not -path '*/__pycache__/*' -not -path '*/vendor/*' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null)
 
-.PHONY: help setup book links test lint experiments sync benchmarks chapter colab offline slides student fork clean
+.PHONY: help setup book links test lint experiments standalone sync benchmarks chapter colab offline slides student fork clean
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make lint                                  style and types only"
 	@echo "make links                                 check that every link of the book leads somewhere"
 	@echo "make experiments CHAPTER=01_vae PROFILE=cpu   run a chapter, store its outputs and results"
+	@echo "make standalone CHAPTER=01_vae             run only its exercises, store their outputs"
 	@echo "make sync                                  bring notebooks/*.ipynb up to their notebooks/*.py"
 	@echo "make benchmarks                            time the library beside its peers"
 	@echo "make colab                                 run the chapters with the versions that Colab ships"
@@ -64,6 +65,10 @@ lint: $(READY)
 experiments: $(READY)
 	@test -n "$(CHAPTER)" -a -n "$(PROFILE)" || { echo "make experiments CHAPTER=01_vae PROFILE=smoke|cpu|gpu|paper"; exit 1; }
 	@$(BIN)/python -m tools.execute $(CHAPTER) $(PROFILE)
+
+standalone: $(READY)
+	@test -n "$(CHAPTER)" || { echo "make standalone CHAPTER=01_vae"; exit 1; }
+	@$(BIN)/python -m tools.execute $(CHAPTER) --standalone
 
 sync: $(READY)
 	@$(BIN)/python -m tools.notebooks

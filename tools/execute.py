@@ -1,5 +1,8 @@
 """Run a chapter in a profile and store its outputs: `python -m tools.execute 01_vae cpu`.
 
+`python -m tools.execute 01_vae --standalone` runs only the cells that do not depend on the chapter's experiments, such
+as exercises, in the profile of the stored outputs, and leaves the other cells' outputs as they are.
+
 What is stored says where it is from: `metadata.vaekit` has the profile, device, date, commit, seconds, and the hash of
 the code that ran. A run that stops, by an error or by hand, leaves the notebook as it was.
 """
@@ -15,32 +18,50 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from tools.notebooks import FOLDER, ROOT, read_script, sources_hash, write
+from tools.notebooks import FOLDER, ROOT, hashes, read_script, synchronise, write
+from tools.standalone import splice, tangles
 from vaekit.notebook import experiments
 
 
-def execute(script: Path, profile: str) -> NotebookNode:
-    """The notebook of a `.py`, run from its folder in a fresh kernel, with outputs, widgets' state and provenance."""
-    notebook = read_script(script)
-    metadata = dict(notebook.metadata)
+def run(notebook: NotebookNode, profile: str) -> NotebookNode:
+    """Execute a notebook in place, in the chapters' folder and a fresh kernel."""
     os.environ["VAEKIT_PROFILE"] = profile
     client = NotebookClient(
         notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}},
         record_timing=False, store_widget_state=True, coalesce_streams=True,
         extra_arguments=["--log-level=ERROR"],
     )  # fmt: skip
+    return client.execute()
+
+
+def execute(script: Path, profile: str) -> NotebookNode:
+    """The notebook of a `.py`, with outputs, widgets' state and provenance."""
+    notebook = read_script(script)
+    metadata = dict(notebook.metadata)
     started = perf_counter()
-    client.execute()
+    run(notebook, profile)
     origin = {
         "profile": profile,
         "device": experiments.device_name(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": experiments._commit(),
         "seconds": round(perf_counter() - started),
-        "sources": sources_hash(notebook),
     }
     widgets = notebook.metadata.get("widgets")
+    origin |= hashes(notebook)
     notebook.metadata = NotebookNode(metadata | {"vaekit": origin} | ({"widgets": widgets} if widgets else {}))
+    return notebook
+
+
+def execute_standalone(script: Path) -> NotebookNode:
+    """The stored notebook of a `.py`, with new outputs of the cells that do not depend on its experiments."""
+    if found := tangles(read_script(script)):
+        sys.exit("\n".join([f"{script.stem}: its exercises do not stand by themselves", *found]))
+    synchronise(script)
+    notebook = nbformat.read(script.with_suffix(".ipynb"), 4)
+    if "vaekit" not in notebook.metadata:
+        sys.exit(f"{script.stem}: has no stored outputs yet; run it in a profile first")
+    splice(notebook, lambda part: run(part, notebook.metadata.vaekit["profile"]))
     return notebook
 
 
@@ -61,7 +82,7 @@ def destination(script: Path, profile: str) -> Path:
     path = script.with_suffix(".ipynb")
     if path.is_file():
         stored = nbformat.read(path, 4).metadata.get("vaekit", {})
-        fresh = stored.get("sources") == sources_hash(read_script(script))
+        fresh = hashes(read_script(script)).items() <= stored.items()
         if fresh and experiments.PROFILES.index(stored["profile"]) > experiments.PROFILES.index(profile):
             elsewhere = ROOT / "_build" / "notebooks" / profile
             elsewhere.mkdir(parents=True, exist_ok=True)
@@ -74,16 +95,20 @@ def main(chapter: str, profile: str) -> None:
     script = FOLDER / f"{chapter}.py"
     if not script.is_file():
         sys.exit(f"{chapter}: no such chapter; there are {', '.join(p.stem for p in sorted(FOLDER.glob('[0-9]*.py')))}")
-    if profile not in experiments.PROFILES:
-        sys.exit(f"{profile}: no such profile; there are {', '.join(experiments.PROFILES)}")
-    notebook = execute(script, profile)
+    if profile == "--standalone":
+        notebook, path = execute_standalone(script), script.with_suffix(".ipynb")
+        said = f"the standalone cells ran in the profile {notebook.metadata.vaekit['profile']}"
+    elif profile in experiments.PROFILES:
+        notebook, path = execute(script, profile), destination(script, profile)
+        said = f"{notebook.metadata.vaekit['seconds']} s in the profile {profile}"
+    else:
+        sys.exit(f"{profile}: no such profile; there are {', '.join(experiments.PROFILES)}, or --standalone")
     strip_paths(notebook)
-    path = destination(script, profile)
     write(notebook, path)
-    print(f"{path.relative_to(ROOT)}: {notebook.metadata.vaekit['seconds']} s in the profile {profile}")
+    print(f"{path.relative_to(ROOT)}: {said}")
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        sys.exit("usage: python -m tools.execute CHAPTER PROFILE")
+        sys.exit("usage: python -m tools.execute CHAPTER PROFILE|--standalone")
     main(*sys.argv[1:])

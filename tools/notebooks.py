@@ -12,8 +12,11 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
+from vaekit.notebook.sources import written_out
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
+STANDALONE = frozenset({"exercise", "check", "solution", "warm-up", "standalone"})  # tags
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -38,25 +41,26 @@ def tags(cell: NotebookNode) -> list[str]:
 
 def code(source: str) -> str:
     """What a cell's code does, without what cannot change its output: layout, comments, and where names come from."""
-    return _written_out([node for node in ast.parse(source).body if not isinstance(node, ast.Import | ast.ImportFrom)])
+    return written_out([node for node in ast.parse(source).body if not isinstance(node, ast.Import | ast.ImportFrom)])
 
 
-def _written_out(node: object) -> str:
-    """A syntax tree as text; unlike `ast.dump` the same in every version of Python."""
-    if isinstance(node, ast.AST):
-        fields = (f"{name}={_written_out(value)}" for name, value in ast.iter_fields(node) if value not in (None, []))
-        return f"{type(node).__name__}({','.join(fields)})"
-    return f"[{','.join(map(_written_out, node))}]" if isinstance(node, list) else repr(node)
+def standalone(cell: NotebookNode) -> bool:
+    """Whether a cell does not depend on the chapter's run: an exercise, or one that says so by its tag."""
+    return cell.cell_type == "code" and not STANDALONE.isdisjoint(tags(cell))
 
 
-def sources_hash(notebook: NotebookNode) -> str:
+def hashes(notebook: NotebookNode) -> dict[str, str]:
     """SHA-256 of what the code cells do, in order: what the stored outputs depend on.
 
-    Prose and layout are left out, imports too (a name that is missing stops a run, and the tests run every cell), and
-    so is the set-up cell, in which a fork has its own address.
+    Two parts: `standalone` for the cells that run without the chapter's experiments, `sources` for all others. Prose
+    and layout are left out, imports too (a name that is missing stops a run, and the tests run every cell), and so is
+    the set-up cell, in which a fork has its own address.
     """
-    cells = [code(cell.source) for cell in notebook.cells if cell.cell_type == "code" and "setup" not in tags(cell)]
-    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+    parts: dict[str, list[str]] = {"sources": [], "standalone": []}
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "setup" not in tags(cell):
+            parts["standalone" if standalone(cell) else "sources"].append(code(cell.source))
+    return {part: hashlib.sha256(json.dumps(cells).encode()).hexdigest() for part, cells in parts.items()}
 
 
 def differences(script: Path) -> list[str]:

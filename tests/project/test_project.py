@@ -66,7 +66,9 @@ def test_a_notebook_has_its_script(path):
 @pytest.mark.parametrize("path", CHAPTERS, **by_name)
 def test_stored_outputs_are_of_the_code_that_stands_there(path):
     notebook = nbformat.read(path, 4)
-    assert notebook.metadata.get("vaekit", {}).get("sources") == notebooks.sources_hash(notebook), "make experiments"
+    stored, now = notebook.metadata.get("vaekit", {}), notebooks.hashes(notebook)
+    assert stored.get("sources") == now["sources"], "make experiments"
+    assert stored.get("standalone") == now["standalone"], "make standalone"
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1))
     assert not any(output.output_type == "error" for cell in notebook.cells for output in cell.get("outputs", []))
@@ -117,7 +119,7 @@ def test_synchronising_keeps_the_outputs_of_unchanged_cells_alone(script):
     notebooks.synchronise(script)
     path = script.with_suffix(".ipynb")
     notebook = nbformat.read(path, 4)
-    notebook.metadata["vaekit"] = {"sources": notebooks.sources_hash(notebook)}
+    notebook.metadata["vaekit"] = notebooks.hashes(notebook)
     for count, cell in enumerate(notebook.cells[1:], start=1):
         cell.outputs, cell.execution_count = [new_output("stream", text=f"{count}\n")], count
     nbformat.write(notebook, path)
@@ -129,15 +131,15 @@ def test_synchronising_keeps_the_outputs_of_unchanged_cells_alone(script):
     after = nbformat.read(path, 4)
     assert [cell.source for cell in after.cells] == ["# Another", "a = 1", "print(a + 2)"]
     assert [len(cell.outputs) for cell in after.cells[1:]] == [1, 0]
-    assert after.metadata["vaekit"]["sources"] != notebooks.sources_hash(after)  # stale, and known to be
+    assert after.metadata["vaekit"]["sources"] != notebooks.hashes(after)["sources"]  # stale, and known to be
 
 
 def test_prose_and_the_set_up_cell_do_not_make_outputs_stale_and_code_does(script):
-    before = notebooks.sources_hash(notebooks.read_script(script))
+    before = notebooks.hashes(notebooks.read_script(script))
     script.write_text(SCRIPT.replace("A title", "Another").replace("a = 1", "a = 1.0"), encoding="utf-8")
-    assert notebooks.sources_hash(notebooks.read_script(script)) == before
+    assert notebooks.hashes(notebooks.read_script(script)) == before
     script.write_text(SCRIPT.replace("a + 1", "a + 2"), encoding="utf-8")
-    assert notebooks.sources_hash(notebooks.read_script(script)) != before
+    assert notebooks.hashes(notebooks.read_script(script)) != before
 
 
 def execute(script, profile="smoke"):
@@ -158,8 +160,8 @@ def test_executing_stores_outputs_and_where_they_are_from(script):
     notebook = nbformat.read(script.with_suffix(".ipynb"), 4)
     assert notebook.cells[-1].outputs[0].text == "2\ninside\n"  # the folder is stripped
     origin = notebook.metadata["vaekit"]
-    assert set(origin) == {"profile", "device", "date", "commit", "seconds", "sources"}
-    assert origin["profile"] == "smoke" and origin["sources"] == notebooks.sources_hash(notebook)
+    assert set(origin) == {"profile", "device", "date", "commit", "seconds", "sources", "standalone"}
+    assert origin["profile"] == "smoke" and notebooks.hashes(notebook).items() <= origin.items()
     assert all("execution" not in cell.metadata for cell in notebook.cells)  # no timings: they differ at every run
 
     stored = script.with_suffix(".ipynb").read_bytes()
@@ -171,7 +173,7 @@ def test_executing_stores_outputs_and_where_they_are_from(script):
 
 def test_a_lesser_profile_does_not_replace_the_outputs_of_a_better_one(script):
     notebook = notebooks.read_script(script)
-    notebook.metadata["vaekit"] = {"profile": "cpu", "sources": notebooks.sources_hash(notebook)}
+    notebook.metadata["vaekit"] = {"profile": "cpu"} | notebooks.hashes(notebook)
     notebooks.write(notebook, script.with_suffix(".ipynb"))
     stored = script.with_suffix(".ipynb").read_bytes()
     run = execute(script)
@@ -239,7 +241,7 @@ def test_one_command_points_everything_at_a_fork(tmp_path, monkeypatch):
 
 
 INTERNAL = {  # what no reader calls by name
-    "checks", "regret.per_image", "training.runs", "notebook.diagnosis",
+    "checks", "regret.per_image", "training.runs", "notebook.diagnosis", "notebook.sources",
     "influence.asked", "influence.factors", "influence.gradients", "influence.paths", "influence.run",
     "influence.scored", "datasets.dataset", "datasets.downloads", "datasets.procedural", "datasets.readers",
     "datasets.sources", "metrics.codes", "metrics.detection",
