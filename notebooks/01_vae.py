@@ -88,7 +88,7 @@ show(
 # How well does such a story explain an image? By the probability it gives to the image when all the ways of having drawn
 # it are added up, the **evidence** (or marginal likelihood):
 #
-# $$p_\theta(x) = \int p_\theta(x \mid z)\, p(z)\, dz = \mathbb E_{p(z)}\big[p_\theta(x \mid z)\big].$$
+# $$p_\theta(x) = \int p_\theta(x \mid z)\, p(z)\, dz = \mathbb E_{p(z)}\big[p_\theta(x \mid z)\big]. \tag{1.1}$$
 #
 # Training means choosing $\theta$ so that $\log p_\theta(x)$ is large on average over the data. The second form looks like
 # an invitation: draw $z_1, \dots, z_S$ from the prior and average. It is unbiased. It is also useless as soon as $D$ is more
@@ -182,25 +182,31 @@ show(
 #
 # **First derivation: Jensen's inequality.** The logarithm is concave, so the logarithm of a mean is at least the mean of the logarithms:
 #
-# $$\log p_\theta(x) = \log \mathbb E_q\left[\frac{p_\theta(x, z)}{q(z)}\right] \;\ge\;
-# \mathbb E_q\left[\log \frac{p_\theta(x, z)}{q(z)}\right] \;=:\; \mathcal L(x).$$
+# $$\begin{aligned}
+# \log p_\theta(x) &= \log \mathbb E_q\left[\frac{p_\theta(x, z)}{q(z)}\right] \\
+# &\ge \mathbb E_q\left[\log \frac{p_\theta(x, z)}{q(z)}\right] =: \mathcal L(x).
+# \end{aligned} \tag{1.2}$$
 #
 # The right-hand side is the **evidence lower bound**, or ELBO. It needs no integral over the prior, only averages over draws from $q$ of quantities that we can evaluate.
 #
 # **Second derivation: an identity.** Jensen does not say how much is lost. Bayes' rule does. Insert
 # $p_\theta(x, z) = p_\theta(z \mid x)\, p_\theta(x)$ into $\mathcal L$:
 #
-# $$\mathcal L(x) = \mathbb E_q\left[\log \frac{p_\theta(z \mid x)\, p_\theta(x)}{q(z)}\right]
-# = \log p_\theta(x) - \mathbb E_q\left[\log\frac{q(z)}{p_\theta(z \mid x)}\right]
-# = \log p_\theta(x) - \mathrm{KL}\big(q(z) \,\|\, p_\theta(z \mid x)\big).$$
+# $$\begin{aligned}
+# \mathcal L(x) &= \mathbb E_q\left[\log \frac{p_\theta(z \mid x)\, p_\theta(x)}{q(z)}\right] \\
+# &= \log p_\theta(x) - \mathbb E_q\left[\log\frac{q(z)}{p_\theta(z \mid x)}\right] \\
+# &= \log p_\theta(x) - \mathrm{KL}\big(q(z) \,\|\, p_\theta(z \mid x)\big).
+# \end{aligned} \tag{1.3}$$
 #
 # The gap is exactly the Kullback–Leibler divergence from the guess to the true posterior. It is never negative, and it is
 # zero only if the guess is right. So raising $\mathcal L$ raises the evidence, or pulls $q$ towards the posterior, or both. Which of the two it does is not ours to choose: with $\theta$ fixed it can only be the second, and with both free it may even give up some evidence for a posterior that is easier to guess. Section 10 comes back to that.
 #
 # **A third way to write it** is the one that gets computed. Split $p_\theta(x, z) = p_\theta(x \mid z)\, p(z)$:
 #
-# $$\mathcal L(x) = \underbrace{\mathbb E_{q}\big[\log p_\theta(x \mid z)\big]}_{\text{how well the image is reconstructed}}
-# - \underbrace{\mathrm{KL}\big(q(z) \,\|\, p(z)\big)}_{\text{how much the guess says beyond the prior}}.$$
+# $$\begin{aligned}
+# \mathcal L(x) = {} & \underbrace{\mathbb E_{q}\big[\log p_\theta(x \mid z)\big]}_{\text{how well the image is reconstructed}} \\
+# & - \underbrace{\mathrm{KL}\big(q(z) \,\|\, p(z)\big)}_{\text{how much the guess says beyond the prior}}.
+# \end{aligned} \tag{1.4}$$
 #
 # The two terms pull against each other: a narrow guess at just the right place reconstructs well but costs nats, because it departs from the prior. All quantities are in **nats**, units of natural logarithm.
 
@@ -308,15 +314,17 @@ tell(
 #
 # Encoder, decoder and the bound that trains both are the **variational auto-encoder**
 # ([Kingma & Welling, 2014](https://arxiv.org/abs/1312.6114); [Rezende et al., 2014](https://arxiv.org/abs/1401.4082)). Its
-# gap has two parts, and it pays to tell them apart:
+# gap, the divergence in equation (1.3), has two parts, and it helps to tell them apart:
 #
-# $$\log p_\theta(x) - \mathcal L(x) \;=\; \underbrace{\log p_\theta(x) - \max_{q \text{ Gaussian}} \mathcal L}_{\text{approximation gap}}
-# \;+\; \underbrace{\max_{q \text{ Gaussian}} \mathcal L - \mathcal L(x)}_{\text{amortisation gap}}.$$
+# $$\begin{aligned}
+# \log p_\theta(x) - \mathcal L(x) = {} & \underbrace{\log p_\theta(x) - \max_{q \text{ Gaussian}} \mathcal L}_{\text{approximation gap}} \\
+# & + \underbrace{\max_{q \text{ Gaussian}} \mathcal L - \mathcal L(x)}_{\text{amortisation gap}}.
+# \end{aligned} \tag{1.5}$$
 #
 # The first is there because the true posterior need not be a diagonal Gaussian; the second because one network serves all
 # images ([Cremer et al., 2018](https://arxiv.org/abs/1801.03558)). We shall measure the second below.
 #
-# In code there is little to it. The library's `elbo` is the following function, plus a check of its arguments:
+# In code there is little to it. The library's `elbo` is equation (1.4) with one draw of $z$, plus a check of its arguments:
 
 
 # %%
@@ -347,7 +355,8 @@ tell(
 # a closed form ([Tipping & Bishop, 1999](https://doi.org/10.1111/1467-9868.00196)): with $\lambda_1 \ge \lambda_2 \ge \dots$ and $u_1, u_2, \dots$ the eigenvalues and eigenvectors
 # of the data's covariance,
 #
-# $$W = U_D \operatorname{diag}(\lambda_1 - s^2, \dots, \lambda_D - s^2)^{1/2} R, \qquad s^2 = \frac1{P - D}\sum_{j > D} \lambda_j,$$
+# $$W = U_D \operatorname{diag}(\lambda_1 - s^2, \dots, \lambda_D - s^2)^{1/2} R, \qquad
+# s^2 = \frac1{P - D}\sum_{j > D} \lambda_j, \tag{1.6}$$
 #
 # where $U_D$ has $u_1, \dots, u_D$ for its columns, $b$ is the mean of the data, and $R$ is any orthogonal matrix. The posterior is Gaussian too, with precision $\Lambda = I + W^\top W / s^2$. It is *diagonal* when the columns of $W$
 # are orthogonal, which one choice of $R$ achieves (only one, up to order and sign, where the eigenvalues differ). So a linear VAE can close its gap entirely: its best ELBO equals the maximum of the evidence. Does it?
@@ -447,8 +456,10 @@ tell(
 # The importance weight $w = p_\theta(x, z) / q_\phi(z \mid x)$ with $z \sim q_\phi$ is an unbiased estimate of the evidence: that was the
 # first line of the derivation. The ELBO takes its logarithm at once. Average first and take the logarithm afterwards, and less is lost:
 #
-# $$\mathcal L_S(x) = \mathbb E\left[\log \frac1S \sum_{s=1}^S w_s\right], \qquad
-# \mathcal L = \mathcal L_1 \le \mathcal L_2 \le \dots \le \log p_\theta(x).$$
+# $$\begin{gathered}
+# \mathcal L_S(x) = \mathbb E\left[\log \frac1S \sum_{s=1}^S w_s\right], \\
+# \mathcal L = \mathcal L_1 \le \mathcal L_2 \le \dots \le \log p_\theta(x).
+# \end{gathered} \tag{1.7}$$
 #
 # This is the **importance-weighted bound** ([Burda et al., 2016](https://arxiv.org/abs/1509.00519)). It can be maximised in place of the ELBO, and with a
 # thousand samples or more it is the usual estimate of a model's likelihood. In our touchstone the whole staircase is
@@ -795,7 +806,7 @@ tell(
 #
 # Put a weight $\beta$ on the KL term ([Higgins et al., 2017](https://openreview.net/forum?id=Sy2fzU9gl)):
 #
-# $$\mathcal L_\beta(x) = \mathbb E_q\big[\log p_\theta(x \mid z)\big] - \beta\, \mathrm{KL}\big(q_\phi(z \mid x) \,\|\, p(z)\big).$$
+# $$\mathcal L_\beta(x) = \mathbb E_q\big[\log p_\theta(x \mid z)\big] - \beta\, \mathrm{KL}\big(q_\phi(z \mid x) \,\|\, p(z)\big). \tag{1.8}$$
 #
 # (For $\beta < 1$ it is no longer a lower bound of the evidence.) A latent variable is worth its keep only if the nats that it adds to the reconstruction exceed $\beta$ times the nats that
 # it costs. As $\beta$ grows, one variable after another stops paying, and the encoder gives it up: its posterior becomes the prior, whatever the image. When all have gone,
@@ -946,13 +957,13 @@ save_results(
 # %% [markdown]
 # ## 10. What the plain VAE leaves open
 #
-# What it does not do, in other words. Each limit below is the door to a chapter.
+# What it does not do, in other words. Each limit below is the door to a chapter, and [chapter 7](07_together.ipynb) goes through all of them at once.
 #
-# - **The posterior is a diagonal Gaussian**, and its gap pulls the decoder towards models whose posteriors look like that. The *Hamiltonian VAE* lets the model itself bend the guess.
-# - **A high likelihood does not mean "like the training data".** A model of clothes can find digits *more* likely than clothes. *Likelihood regret* asks a better question, and you have already measured it above.
-# - **The latent axes mean nothing by themselves.** Rotate the latent space and the prior does not notice; only the diagonal posterior gives the axes a hold. The *Jacobian penalty* gives them a better one.
-# - **The encoder has no notion of sameness.** Shift an image by two pixels and its code may jump. *Consistency regularisation* ties the two together.
-# - **The model does not say from whom it learnt.** *VAE-TracIn* asks which training images made it see this image so.
+# - **The posterior is a diagonal Gaussian**, and its gap pulls the decoder towards models whose posteriors look like that. The [Hamiltonian VAE](02_hamiltonian_vae.ipynb) lets the model itself bend the guess.
+# - **A high likelihood does not mean "like the training data".** A model of clothes can find digits *more* likely than clothes. [Likelihood regret](03_likelihood_regret.ipynb) asks a better question, and you have already measured it above.
+# - **The latent axes mean nothing by themselves.** Rotate the latent space and the prior does not notice; only the diagonal posterior gives the axes a hold. The [Jacobian penalty](04_jacobian_l1.ipynb) gives them a better one.
+# - **The encoder has no notion of sameness.** Shift an image by two pixels and its code may jump. [Consistency regularisation](05_consistency.ipynb) ties the two together.
+# - **The model does not say from whom it learnt.** [VAE-TracIn](06_influence.ipynb) asks which training images made it see this image so.
 #
 # And two that remain in all of them: the likelihood of a pixel given $z$ knows nothing of its neighbours, so samples are soft; and every bound in this chapter is one-sided, so a good number may be a
 # good model or a good guess, while a bad number may be a bad guess alone.

@@ -191,12 +191,12 @@ tell(
 # Let the sample take a walk. Draw $z_0 \sim q_0$, then $z_k \sim q_k(z_k \mid z_{k-1})$ for $k = 1, \dots, K$. Only $z_K$ will be used to explain the image. To compare the walk with the model, extend the model to walks as well: pick any
 # **reverse kernels** $r_k(z_{k-1} \mid z_k)$ that lead back from $z_K$ to a $z_0$, and set
 #
-# $$w = \frac{p_\theta(x, z_K)\, \prod_{k} r_k(z_{k-1} \mid z_k)}{q_0(z_0)\, \prod_{k} q_k(z_k \mid z_{k-1})}.$$
+# $$w = \frac{p_\theta(x, z_K)\, \prod_{k} r_k(z_{k-1} \mid z_k)}{q_0(z_0)\, \prod_{k} q_k(z_k \mid z_{k-1})}. \tag{2.1}$$
 #
 # Take the expectation under the walk, and the denominator cancels. What remains is $\int p_\theta(x, z_K) \prod_k r_k \, dz_{0:K} = p_\theta(x)$, since each $r_k$ integrates to one. So $w$ is unbiased
 # **for any choice of reverse kernels** ([Salimans et al., 2015](https://arxiv.org/abs/1410.6460)). Not every choice is good. The gap is now
 #
-# $$\log p_\theta(x) - \mathbb E[\log w] = \mathrm{KL}\Big(\text{the walk} \,\Big\|\, p_\theta(z_K \mid x) \textstyle\prod_k r_k\Big),$$
+# $$\log p_\theta(x) - \mathbb E[\log w] = \mathrm{KL}\Big(\text{the walk} \,\Big\|\, p_\theta(z_K \mid x) \textstyle\prod_k r_k\Big), \tag{2.2}$$
 #
 # and the best reverse kernel is the walk's own posterior, $r_k^\star(z_{k-1} \mid z_k) \propto q(z_{k-1})\, q_k(z_k \mid z_{k-1})$ with the walk's marginal $q(z_{k-1})$. Nobody knows that marginal. One would have to learn the $r_k$, with networks of their own.
 #
@@ -204,7 +204,7 @@ tell(
 #
 # Now suppose that each step is a deterministic, invertible map, $z_k = f_k(z_{k-1})$. Given $z_k$ there is only one place it can have come from. The optimal reverse kernel is the inverse map, and there is nothing left to learn. The ratio $r_k / q_k$ of two point masses becomes the factor by which $f_k$ stretches volume, and
 #
-# $$w = \frac{p_\theta(x, z_K)}{q_0(z_0)} \prod_{k=1}^K \big|\det \nabla f_k(z_{k-1})\big|.$$
+# $$w = \frac{p_\theta(x, z_K)}{q_0(z_0)} \prod_{k=1}^K \big|\det \nabla f_k(z_{k-1})\big|. \tag{2.3}$$
 #
 # That is a **normalising flow** ([Rezende & Mohamed, 2015](https://arxiv.org/abs/1505.05770)). Its maps are usually learned networks, built so that the determinant is cheap. They know nothing of the model that they are meant to serve.
 #
@@ -216,7 +216,11 @@ tell(
 #
 # A computer takes steps of size $\epsilon$. The **leapfrog** integrator ([Neal, 2011](https://arxiv.org/abs/1206.1901)) takes half a kick, a drift, half a kick:
 #
-# $$\tilde\rho = \rho - \tfrac\epsilon2 \nabla U(z), \qquad z' = z + \epsilon\,\tilde\rho, \qquad \rho' = \tilde\rho - \tfrac\epsilon2 \nabla U(z').$$
+# $$\begin{aligned}
+# \tilde\rho &= \rho - \tfrac\epsilon2 \nabla U(z), \\
+# z' &= z + \epsilon\,\tilde\rho, \\
+# \rho' &= \tilde\rho - \tfrac\epsilon2 \nabla U(z').
+# \end{aligned} \tag{2.4}$$
 #
 # Look at each of the three lines as a map of $(z, \rho)$. The first moves $\rho$ by something that depends on $z$ only; its Jacobian is triangular with ones on the diagonal. So is that of the second, and of the third. **Each has determinant 1, whatever $U$ is.** We have a flow steered by the model's gradient, with no determinant to compute.
 #
@@ -227,7 +231,7 @@ tell(
 # A map that preserves volume cannot concentrate. If the guess is spread out and the posterior narrow, squeezing $z$ must stretch $\rho$, and $\mathcal N(\rho_K; 0, I)$ will punish that. The remedy comes from annealing: start *hot* and cool down. The initial momentum is drawn at the inverse temperature $\beta_0 \le 1$,
 # $\rho_0 = \gamma_0 / \sqrt{\beta_0}$ with $\gamma_0 \sim \mathcal N(0, I)$, and after each leapfrog step it is damped, $\rho_k = \alpha_k\, \rho'$ with $\alpha_k \le 1$ and
 #
-# $$\prod_{k=1}^K \alpha_k = \sqrt{\beta_0}.$$
+# $$\prod_{k=1}^K \alpha_k = \sqrt{\beta_0}. \tag{2.5}$$
 #
 # Damping scales $D$ coordinates by $\alpha_k$, so the determinant of the whole flow is $\prod_k \alpha_k^D = \beta_0^{D/2}$, still without looking at the model. **Free** tempering learns every $\alpha_k$; **fixed** tempering learns $\beta_0$ alone and lets $1/\sqrt{\beta_k} = (1 - 1/\sqrt{\beta_0})\, k^2/K^2 + 1/\sqrt{\beta_0}$,
 # with $\alpha_k = \sqrt{\beta_{k-1} / \beta_k}$; **no** tempering sets $\beta_0 = 1$. Step sizes and temperatures are parameters of the bound, shared by all images.
@@ -236,11 +240,14 @@ tell(
 #
 # Put everything together, with $q_0 = q_\phi(z_0 \mid x)\, \mathcal N(\rho_0; 0, I/\beta_0)$:
 #
-# $$\log w = \log p_\theta(x, z_K) + \log \mathcal N(\rho_K; 0, I) - \log q_\phi(z_0 \mid x) - \log \mathcal N(\rho_0; 0, I/\beta_0) + \tfrac D2 \log\beta_0 .$$
+# $$\begin{aligned}
+# \log w = {} & \log p_\theta(x, z_K) + \log \mathcal N(\rho_K; 0, I) \\
+# & - \log q_\phi(z_0 \mid x) - \log \mathcal N(\rho_0; 0, I/\beta_0) + \tfrac D2 \log\beta_0 .
+# \end{aligned}$$
 #
 # The last two terms hide a cancellation. The density of $\rho_0$ is that of $\gamma_0$ times $\beta_0^{D/2}$, so that the determinant drops out:
 #
-# $$\boxed{\;\log w = \log p_\theta(x, z_K) - \log q_\phi(z_0 \mid x) + \tfrac12\big(|\gamma_0|^2 - |\rho_K|^2\big)\;}$$
+# $$\boxed{\;\log w = \log p_\theta(x, z_K) - \log q_\phi(z_0 \mid x) + \tfrac12\big(|\gamma_0|^2 - |\rho_K|^2\big)\;} \tag{2.6}$$
 #
 # Its mean is the **Hamiltonian bound**, and $w$ itself is an unbiased estimate of $p_\theta(x)$.
 #
@@ -248,7 +255,7 @@ tell(
 #
 # The paper trains on a bound in which one term is integrated by hand: $\mathbb E\,\tfrac12|\gamma_0|^2 = \tfrac D2$, hence (its eq. 12)
 #
-# $$\mathcal L = \mathbb E\big[\log p_\theta(x, z_K) - \tfrac12|\rho_K|^2 - \log q_\phi(z_0 \mid x)\big] + \tfrac D2 .$$
+# $$\mathcal L = \mathbb E\big[\log p_\theta(x, z_K) - \tfrac12|\rho_K|^2 - \log q_\phi(z_0 \mid x)\big] + \tfrac D2 . \tag{2.7}$$
 #
 # Replacing a random term by its expectation sounds like it must reduce variance. Two cautions, both of which we shall measure in section 8.
 #
@@ -260,7 +267,7 @@ tell(
 # %% [markdown]
 # ## 3. The method, in code
 #
-# Since damping leaves $z$ alone, the gradient at the end of one step is the gradient at the start of the next. Keep it, and $K$ steps cost $K + 1$ gradients instead of $2K$. Here is everything, for one image at a time or many:
+# Since damping leaves $z$ alone, the gradient at the end of one step is the gradient at the start of the next. Keep it, and $K$ steps cost $K + 1$ gradients instead of $2K$. Here is everything, the steps (2.4) and the weight (2.6), for one image at a time or many:
 
 
 # %%

@@ -325,7 +325,7 @@ tell(
 # nothing. The idea of [Xiao et al.](https://arxiv.org/abs/2003.02977) is to free only the part of a VAE that cannot cheat.
 # Keep the decoder $\theta$, hence the density, and re-fit the **encoder**. With $\mathcal L(x; \theta, \phi)$ the ELBO,
 #
-# $$\boxed{\;\mathrm{LR}(x) = \max_{\phi'}\, \mathcal L(x; \theta, \phi') - \mathcal L(x; \theta, \phi)\;}$$
+# $$\boxed{\;\mathrm{LR}(x) = \max_{\phi'}\, \mathcal L(x; \theta, \phi') - \mathcal L(x; \theta, \phi)\;} \tag{3.1}$$
 #
 # is the **likelihood regret**. It is the logarithm of a ratio of two (lower bounds on) likelihoods: the best that could have been
 # said about $x$ with this decoder, over what was said.
@@ -334,11 +334,14 @@ tell(
 #
 # The first chapter showed that, for any guess $q$,
 #
-# $$\mathcal L(x; \theta, q) = \log p_\theta(x) - \mathrm{KL}\big(q(z) \,\|\, p_\theta(z \mid x)\big).$$
+# $$\mathcal L(x; \theta, q) = \log p_\theta(x) - \mathrm{KL}\big(q(z) \,\|\, p_\theta(z \mid x)\big). \tag{3.2}$$
 #
 # Insert this twice. The decoder is the same in both terms, so $\log p_\theta(x)$ cancels *exactly*:
 #
-# $$\mathrm{LR}(x) = \mathrm{KL}\big(q_\phi(z \mid x) \,\|\, p_\theta(z \mid x)\big) - \mathrm{KL}\big(q_{\phi_x}(z \mid x) \,\|\, p_\theta(z \mid x)\big),$$
+# $$\begin{aligned}
+# \mathrm{LR}(x) = {} & \mathrm{KL}\big(q_\phi(z \mid x) \,\|\, p_\theta(z \mid x)\big) \\
+# & - \mathrm{KL}\big(q_{\phi_x}(z \mid x) \,\|\, p_\theta(z \mid x)\big),
+# \end{aligned} \tag{3.3}$$
 #
 # where $\phi_x$ are the re-fitted weights. Three consequences:
 #
@@ -361,7 +364,7 @@ tell(
 #
 # ## 4. The method, in code
 #
-# For one image the method is a dozen lines. Note the noise: both bounds are estimated with the *same* draws of $\varepsilon$
+# For one image equation (3.1) is a dozen lines. Note the noise: both bounds are estimated with the *same* draws of $\varepsilon$
 # (common random numbers), so that their difference is far less noisy than either.
 
 
@@ -420,7 +423,10 @@ tell(
 # Take a linear decoder with Gaussian noise, $p(x \mid z) = \mathcal N(Wz + b, s^2 I)$. The posterior is
 # $\mathcal N(m, \Lambda^{-1})$ with $\Lambda = I + W^\top W / s^2$, the best diagonal guess has mean $m$ and variances $1 / \Lambda_{dd}$ (first chapter, exercise 3), and so
 #
-# $$\mathrm{LR}(x) = \tfrac12 \sum_d \big(\Lambda_{dd}\,\sigma_d^2 - 1 - \log(\Lambda_{dd}\,\sigma_d^2)\big) + \tfrac12 (\mu - m)^\top \Lambda\, (\mu - m)$$
+# $$\begin{aligned}
+# \mathrm{LR}(x) = {} & \tfrac12 \sum_d \big(\Lambda_{dd}\,\sigma_d^2 - 1 - \log(\Lambda_{dd}\,\sigma_d^2)\big) \\
+# & + \tfrac12 (\mu - m)^\top \Lambda\, (\mu - m)
+# \end{aligned} \tag{3.4}$$
 #
 # for an encoder that answers $\mathcal N(\mu, \operatorname{diag}\sigma^2)$. Width and place each contribute, and nothing else does. The ELBO has a closed form too, without any noise, and the library takes it as it takes every bound:
 

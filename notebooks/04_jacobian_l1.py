@@ -180,7 +180,7 @@ tell(
 #
 # Take Gaussian noise of variance $s^2$ and a posterior narrow enough for the decoder to be straight across it, $g(\mu + \sigma \odot \varepsilon) \approx g(\mu) + J (\sigma \odot \varepsilon)$. The expected squared error is then
 #
-# $$\mathbb E_\varepsilon \|x - g(\mu + \sigma \odot \varepsilon)\|^2 \approx \|x - g(\mu)\|^2 + \sum_i \sigma_i^2 \|J_i\|^2,$$
+# $$\mathbb E_\varepsilon \|x - g(\mu + \sigma \odot \varepsilon)\|^2 \approx \|x - g(\mu)\|^2 + \sum_i \sigma_i^2 \|J_i\|^2, \tag{4.1}$$
 #
 # since $\mathbb E\,\varepsilon_i \varepsilon_j = 0$ for $i \ne j$. What the ELBO pays for the widths $\sigma_i$ is
 #
@@ -188,13 +188,13 @@ tell(
 #
 # Each $\sigma_i$ can be chosen by itself. Setting the derivative to zero gives $\sigma_i^2 = (1 + \|J_i\|^2 / s^2)^{-1}$: a latent that moves the image a lot must be known precisely. Put back in, the cost is
 #
-# $$C(J) = \frac12 \sum_i \log \Big( 1 + \frac{\|J_i\|^2}{s^2} \Big) = \frac12 \sum_i \log \big( I + J^\top J / s^2 \big)_{ii}.$$
+# $$C(J) = \frac12 \sum_i \log \Big( 1 + \frac{\|J_i\|^2}{s^2} \Big) = \frac12 \sum_i \log \big( I + J^\top J / s^2 \big)_{ii}. \tag{4.2}$$
 #
 # Now rotate: $J \to J R$ with $R$ of our choice. The product of the diagonal entries of a positive definite matrix is at least its determinant (Hadamard's inequality), with equality only if the matrix is diagonal, so
 #
-# $$C(J R) \;\ge\; \frac12 \log \det \big( I + J^\top J / s^2 \big), \quad \text{with equality if and only if the columns of } J R \text{ are orthogonal.}$$
+# $$C(J R) \;\ge\; \frac12 \log \det \big( I + J^\top J / s^2 \big), \tag{4.3}$$
 #
-# The right-hand side does not depend on $R$. So the ELBO prefers **orthogonal columns**, and the rotation that makes the columns of $J$ orthogonal is the one of its singular value decomposition: locally, the latents are
+# with equality if and only if the columns of $J R$ are orthogonal. The right-hand side does not depend on $R$. So the ELBO prefers **orthogonal columns**, and the rotation that makes the columns of $J$ orthogonal is the one of its singular value decomposition: locally, the latents are
 # the principal components of what the decoder can do ([Rolínek et al., 2019](https://arxiv.org/abs/1812.06775), "by accident", because nobody asked for a diagonal posterior with this in mind).
 #
 # ### Where this is silent
@@ -230,7 +230,7 @@ tell(
 # The same problem was met, and solved, long before VAEs. In independent component analysis and in sparse coding, principal components are the wrong axes for natural images, since many orthogonal bases explain the same covariance, and a *sparse* basis is the
 # right one ([Olshausen & Field, 1996](https://doi.org/10.1038/381607a0)). Near a point, a decoder *is* a linear generative model, $x \approx g(\mu) + J\,\delta z$, so the same cure applies to $J$: ask that its entries be sparse,
 #
-# $$\|J\|_1 = \sum_{i, p} \Big\lvert \frac{\partial g_p(z)}{\partial z_i} \Big\rvert .$$
+# $$\|J\|_1 = \sum_{i, p} \Big\lvert \frac{\partial g_p(z)}{\partial z_i} \Big\rvert . \tag{4.4}$$
 #
 # Why does L1 tell rotations apart? For a pixel $p$ that only latent 1 moves, row $p$ of $J$ is $(a, 0)$. Turned by an angle $\varphi$ it becomes $(a \cos\varphi, -a \sin\varphi)$, with the absolute sum
 # $|a|\,(|\cos\varphi| + |\sin\varphi|)$: least on the axes, and $\sqrt 2$ times as much at 45°. Where two latents change *different* pixels, L1 wants them unmixed. Where they change the *same* pixels, it depends on how:
@@ -279,12 +279,12 @@ show(
 #
 # The objective is any bound less the penalty, at a draw $z \sim q_\phi(z \mid x)$ that is *detached*, so that only the decoder feels it:
 #
-# $$\mathcal L(x) - \gamma \sum_{i,p} \Big\lvert \frac{\partial g_p(z)}{\partial z_i} \Big\rvert .$$
+# $$\mathcal L(x) - \gamma \sum_{i,p} \Big\lvert \frac{\partial g_p(z)}{\partial z_i} \Big\rvert . \tag{4.5}$$
 #
 # ### Differentiate forwards
 #
 # Backward passes give rows of $J$, one for each of thousands of pixels. We want its ten columns. **Forward mode** computes a column along with the image: each layer passes on a pair, its value $h$ and its tangent $\dot h$,
-# $(h, \dot h) \mapsto (f(h), f'(h)\,\dot h)$, starting from $(z, e_i)$. The cost of a column is about that of one more decoding, and it is exact. The library does all columns in one go, sharing $h$ between them:
+# $(h, \dot h) \mapsto (f(h), f'(h)\,\dot h)$, starting from $(z, e_i)$. The cost of a column is about that of one more decoding, and it is exact. The library does all columns of equation (4.5) in one go, sharing $h$ between them:
 
 
 # %%

@@ -289,14 +289,18 @@ tell(
 #
 # Let $t(\tilde x \mid x)$ be a random transformation: draw an angle, a shift, a scale, and apply them. Consistency regularisation maximises
 #
-# $$\mathcal L_{\rm CR}(x) = \mathcal L(x) + \mathbb E_{t(\tilde x \mid x)}\Big[\mathcal L(\tilde x)
-# - \lambda\, \mathrm{KL}\big(q_\phi(z \mid \tilde x) \,\|\, q_\phi(z \mid x)\big)\Big].$$
+# $$\begin{aligned}
+# \mathcal L_{\rm CR}(x) = {} & \mathcal L(x) + \mathbb E_{t(\tilde x \mid x)}\Big[\mathcal L(\tilde x) \\
+# & - \lambda\, \mathrm{KL}\big(q_\phi(z \mid \tilde x) \,\|\, q_\phi(z \mid x)\big)\Big].
+# \end{aligned} \tag{5.1}$$
 #
 # Both copies are explained, each with its own bound, and the two explanations must agree. The weight $\lambda \ge 0$ is the price of a nat of disagreement. Any bound can stand in for
 # $\mathcal L$: the ELBO, a $\beta$-VAE's, an importance-weighted one. For two diagonal Gaussians, with $\mu, \sigma$ at $x$ and $\tilde\mu, \tilde\sigma$ at $\tilde x$,
 #
-# $$\mathrm{KL}\big(q_\phi(z \mid \tilde x) \,\|\, q_\phi(z \mid x)\big) = \tfrac12 \sum_d \Big[\log\frac{\sigma_d^2}{\tilde\sigma_d^2} - 1
-# + \frac{\tilde\sigma_d^2 + (\tilde\mu_d - \mu_d)^2}{\sigma_d^2}\Big].$$
+# $$\begin{aligned}
+# & \mathrm{KL}\big(q_\phi(z \mid \tilde x) \,\|\, q_\phi(z \mid x)\big) \\
+# & \quad = \tfrac12 \sum_d \Big[\log\frac{\sigma_d^2}{\tilde\sigma_d^2} - 1 + \frac{\tilde\sigma_d^2 + (\tilde\mu_d - \mu_d)^2}{\sigma_d^2}\Big].
+# \end{aligned} \tag{5.2}$$
 #
 # Look at the last fraction. The distance between the means counts in units of the *original's* standard deviation. So an encoder can pay less in
 # two ways: by moving the means together, which is what we want, or by **widening $\sigma$**, which makes every code vaguer. Keep this second way in mind.
@@ -306,15 +310,18 @@ tell(
 # There is an exact account of it. Fix $x$, write $\tilde q = q_\phi(z \mid \tilde x)$ and let $\bar q(z) = \mathbb E_{t(\tilde x \mid x)}[\tilde q(z)]$ be the mixture of the copies' posteriors.
 # For *any* density $r(z)$,
 #
-# $$\log\frac{\tilde q}{r} = \log\frac{\tilde q}{\bar q} + \log\frac{\bar q}{r}
-# \quad\Longrightarrow\quad
-# \mathbb E_t\,\mathrm{KL}(\tilde q \,\|\, r) = \underbrace{\mathbb E_t\,\mathrm{KL}(\tilde q \,\|\, \bar q)}_{I_q(z;\, \tilde x \mid x)} + \mathrm{KL}(\bar q \,\|\, r),$$
+# $$\begin{gathered}
+# \log\frac{\tilde q}{r} = \log\frac{\tilde q}{\bar q} + \log\frac{\bar q}{r} \quad\Longrightarrow\quad \\
+# \mathbb E_t\,\mathrm{KL}(\tilde q \,\|\, r) = \underbrace{\mathbb E_t\,\mathrm{KL}(\tilde q \,\|\, \bar q)}_{I_q(z;\, \tilde x \mid x)} + \mathrm{KL}(\bar q \,\|\, r),
+# \end{gathered}$$
 #
 # because the average of $\log(\bar q / r)$ over $z \sim \tilde q$ and then over the copies is an average over $\bar q$. With $r = q_\phi(z \mid x)$:
 #
-# $$\mathbb E_t\,\mathrm{KL}\big(q_\phi(z \mid \tilde x) \,\|\, q_\phi(z \mid x)\big)
-# = \underbrace{I_q(z;\, \tilde x \mid x)}_{\substack{\text{what the code tells about}\\ \text{which copy it is}}}
-# + \underbrace{\mathrm{KL}\big(\bar q \,\|\, q_\phi(z \mid x)\big)}_{\substack{\text{how badly the original's}\\ \text{posterior covers its copies}}}.$$
+# $$\begin{aligned}
+# & \mathbb E_t\,\mathrm{KL}\big(q_\phi(z \mid \tilde x) \,\|\, q_\phi(z \mid x)\big) \\
+# & \quad = \underbrace{I_q(z;\, \tilde x \mid x)}_{\substack{\text{what the code tells about}\\ \text{which copy it is}}}
+# + \underbrace{\mathrm{KL}\big(\bar q \,\|\, q_\phi(z \mid x)\big)}_{\substack{\text{how badly the original's}\\ \text{posterior covers its copies}}}.
+# \end{aligned} \tag{5.3}$$
 #
 # The first term is the **nuisance information**: nats that the code spends on the angle. The chain rule puts it in its place. Since $z$ is drawn from $\tilde x$ alone,
 #
@@ -328,9 +335,10 @@ tell(
 # The divergence has a direction: copy first, original second. To see what it means, hold the copies' posteriors fixed and ask which Gaussian $r = \mathcal N(\mu, \sigma^2)$ for the
 # original costs least. In one dimension, setting the derivatives to zero,
 #
-# $$\min_r \mathbb E_t\,\mathrm{KL}(\tilde q \,\|\, r): \quad \mu = \mathbb E_t[\tilde\mu], \quad \sigma^2 = \mathbb E_t\big[\tilde\sigma^2 + (\tilde\mu - \mu)^2\big];
-# \qquad
-# \min_r \mathbb E_t\,\mathrm{KL}(r \,\|\, \tilde q): \quad \mu = \frac{\mathbb E_t[\tilde\mu / \tilde\sigma^2]}{\mathbb E_t[1/\tilde\sigma^2]}, \quad \frac1{\sigma^2} = \mathbb E_t\Big[\frac1{\tilde\sigma^2}\Big].$$
+# $$\begin{aligned}
+# \min_r \mathbb E_t\,\mathrm{KL}(\tilde q \,\|\, r): \quad & \mu = \mathbb E_t[\tilde\mu], & \sigma^2 &= \mathbb E_t\big[\tilde\sigma^2 + (\tilde\mu - \mu)^2\big]; \\
+# \min_r \mathbb E_t\,\mathrm{KL}(r \,\|\, \tilde q): \quad & \mu = \frac{\mathbb E_t[\tilde\mu / \tilde\sigma^2]}{\mathbb E_t[1/\tilde\sigma^2]}, & \frac1{\sigma^2} &= \mathbb E_t\Big[\frac1{\tilde\sigma^2}\Big].
+# \end{aligned} \tag{5.4}$$
 #
 # In the direction of the paper the original's posterior takes on the mean and the *variance of the whole mixture*: it grows until it covers its copies. The other direction
 # makes it as narrow as the copies are, wherever they lie. A picture with two copies:
@@ -379,7 +387,7 @@ show(
 # %% [markdown]
 # ## 4. The method, in code
 #
-# A transformation is a function from images to images that draws its own randomness. The library's transforms work on a whole batch at once and draw other parameters for each image. One detail matters
+# A transformation is a function from images to images that draws its own randomness. The library's transforms work on a whole batch at once and draw other parameters for each image. The objective is equation (5.1) with one draw of $\tilde x$ for each image. One detail matters
 # for a Bernoulli likelihood: interpolation leaves grey pixels, and a grey pixel is a probability, not an observation. So the last step draws black or white again:
 
 # %%
@@ -902,7 +910,10 @@ tell(
 # `Consistency` takes any bound. Here are three more on the first data set: a $\beta$-VAE, the importance-weighted bound with five samples, and a VAE with **two levels** of latent variables, $p(z_2)\,p_\theta(z_1 \mid z_2)\,p_\theta(x \mid z_1, z_2)$, as a small
 # stand-in for the deep hierarchies (NVAE, [Vahdat & Kautz, 2020](https://arxiv.org/abs/2007.03898)) of the paper. Its posterior is $q_\phi(z_2 \mid x)\,q_\phi(z_1 \mid z_2, x)$, and by the chain rule the divergence is the *sum of the levels' divergences*,
 #
-# $$\mathrm{KL}\big(q_\phi(z_2 \mid \tilde x) \,\|\, q_\phi(z_2 \mid x)\big) + \mathbb E_{q_\phi(z_2 \mid \tilde x)}\,\mathrm{KL}\big(q_\phi(z_1 \mid z_2, \tilde x) \,\|\, q_\phi(z_1 \mid z_2, x)\big).$$
+# $$\begin{aligned}
+# & \mathrm{KL}\big(q_\phi(z_2 \mid \tilde x) \,\|\, q_\phi(z_2 \mid x)\big) \\
+# & \quad + \mathbb E_{q_\phi(z_2 \mid \tilde x)}\,\mathrm{KL}\big(q_\phi(z_1 \mid z_2, \tilde x) \,\|\, q_\phi(z_1 \mid z_2, x)\big).
+# \end{aligned}$$
 #
 # For the two-level model, MI is that of the upper level.
 

@@ -63,13 +63,19 @@ device = default_device()
 # Let $\ell(z) = -\log \hat p(z)$ be the loss of a density $\hat p$ that was fitted to training points $x_1, \dots, x_N$. The question "did $x_i$ help the model with $z$?" is a
 # question about a world in which $x_i$ was never there:
 #
-# $$\operatorname{IF}(x_i, z) = \ell\big(z;\ \text{fitted without } x_i\big) - \ell\big(z;\ \text{fitted with it}\big) = \log \frac{\hat p(z)}{\hat p_{-i}(z)}, \qquad \text{in nats.}$$
+# $$\begin{aligned}
+# \operatorname{IF}(x_i, z) &= \ell\big(z;\ \text{fitted without } x_i\big) - \ell\big(z;\ \text{fitted with it}\big) \\
+# &= \log \frac{\hat p(z)}{\hat p_{-i}(z)}, \qquad \text{in nats.}
+# \end{aligned} \tag{6.1}$$
 #
 # If $z$ fares worse without $x_i$, the influence is positive and $x_i$ is a **proponent** of $z$. If $z$ fares better, it is negative and $x_i$ is an **opponent**: a training point that took probability away.
 #
 # Some models can be re-fitted on paper. In a **kernel density estimate** $\hat p(z) = \frac1N \sum_i K_i(z)$ with Gaussian kernels of width $h$, leaving out $x_i$ removes one term and changes $N$ to $N - 1$:
 #
-# $$\hat p_{-i}(z) = \frac{N \hat p(z) - K_i(z)}{N - 1} \quad\Rightarrow\quad \operatorname{IF}(x_i, z) = \log\frac{N-1}{N} - \log\Big(1 - \frac{K_i(z)}{\sum_j K_j(z)}\Big).$$
+# $$\begin{aligned}
+# \hat p_{-i}(z) &= \frac{N \hat p(z) - K_i(z)}{N - 1} \quad\Rightarrow \\
+# \operatorname{IF}(x_i, z) &= \log\frac{N-1}{N} - \log\Big(1 - \frac{K_i(z)}{\sum_j K_j(z)}\Big).
+# \end{aligned} \tag{6.2}$$
 #
 # The first term is the same for everybody, and slightly negative: each point makes room for the others by leaving. The second is the share of $z$'s density that $x_i$ had provided. In the
 # **k-nearest-neighbour** density $\hat p(z) = k / (N V_d R_k(z)^d)$, with $R_k(z)$ the distance to the $k$-th neighbour and $V_d$ the volume of the unit ball, only a neighbour matters; without it the next one, at $R_{k+1}$, moves up:
@@ -291,7 +297,7 @@ tell(
 # [Pruthi et al. (2020)](https://arxiv.org/abs/2002.08484) ask instead what *actually happened*. Let $o(x; \theta)$ be the objective for one image, in nats, to be maximised; for us the ELBO. One step of stochastic gradient ascent on the single
 # image $x_t$ with learning rate $\eta$ moves the weights by $\eta \nabla o(x_t; \theta_t)$. What the step does to another image $z$ (here as in the paper the image that is asked about, not a latent variable) is, to first order,
 #
-# $$o(z; \theta_{t+1}) - o(z; \theta_t) = \eta\; \nabla o(x_t; \theta_t) \cdot \nabla o(z; \theta_t) + O(\eta^2).$$
+# $$o(z; \theta_{t+1}) - o(z; \theta_t) = \eta\; \nabla o(x_t; \theta_t) \cdot \nabla o(z; \theta_t) + O(\eta^2). \tag{6.3}$$
 #
 # Sum over all $T$ steps. The left side telescopes:
 #
@@ -300,7 +306,7 @@ tell(
 # The whole gain on $z$ has been divided among the images that were visited. Collect the terms that belong to the visits of $x_i$ and you have its influence. Keeping the weights of every step is too much, so the sum is taken
 # over a few **checkpoints** $\theta_c$, each standing for the steps around it:
 #
-# $$\operatorname{TracIn}(x_i, z) = \sum_{c} \eta_c\; \nabla o(x_i; \theta_c) \cdot \nabla o(z; \theta_c).$$
+# $$\operatorname{TracIn}(x_i, z) = \sum_{c} \eta_c\; \nabla o(x_i; \theta_c) \cdot \nabla o(z; \theta_c). \tag{6.4}$$
 #
 # Note what has changed. Influence asked about a world without $x_i$. TracIn asks who pushed, in the world as it was. The two are cousins, and section 7 measures how close. (Each checkpoint stands for equally many visits of an image. That common factor, and the batch size, we leave out: the scores are proportional to nats, not nats.)
 #
@@ -404,13 +410,13 @@ tell(
 # In general a VAE's objective is itself random: it draws $\varepsilon \sim \mathcal N(0, I)$ and puts $\mu + \sigma\varepsilon$ into the decoder. What we want is the gradient of its expectation, $\nabla \bar o(x) = \mathbb E_\varepsilon \nabla o(x, \varepsilon)$, and what we have is
 # an average over $S$ draws, $\hat g(x) = \frac1S\sum_s \nabla o(x, \varepsilon_s)$. The average is unbiased. Its *square* is not:
 #
-# $$\mathbb E\,\lVert \hat g(x) \rVert^2 = \lVert \nabla \bar o(x) \rVert^2 + \frac{1}{S} \operatorname{tr} \operatorname{Cov}_\varepsilon \nabla o(x, \varepsilon).$$
+# $$\mathbb E\,\lVert \hat g(x) \rVert^2 = \lVert \nabla \bar o(x) \rVert^2 + \frac{1}{S} \operatorname{tr} \operatorname{Cov}_\varepsilon \nabla o(x, \varepsilon). \tag{6.5}$$
 #
 # The self-influence comes out too large, and more so for images whose gradient is noisy: a ranking by it is partly a ranking by noise. The cure is cheap. Split the draws into two independent halves with averages $\hat g_1, \hat g_2$. Then
 #
 # $$\mathbb E\,\big[\hat g_1(x) \cdot \hat g_2(z)\big] = \nabla \bar o(x) \cdot \nabla \bar o(z), \qquad \text{also where } x = z,$$
 #
-# and the mean of $\hat g_1(x) \cdot \hat g_2(z)$ and $\hat g_2(x) \cdot \hat g_1(z)$ is symmetric as well. That is what `tracin` and `self_influence` compute. The linear VAE can tell us how much it matters, since there the truth is known.
+# and the mean of $\hat g_1(x) \cdot \hat g_2(z)$ and $\hat g_2(x) \cdot \hat g_1(z)$ is symmetric as well. That is what `tracin` and `self_influence` compute: equation (6.4) without the surplus of (6.5). The linear VAE can tell us how much it matters, since there the truth is known.
 
 # %%
 model = linear_vae()
@@ -484,7 +490,7 @@ tell(
 #
 # Written down naively, TracIn needs the gradient of every image separately: 60,000 vectors of 653,000 numbers. But a linear layer $y = W a$ has, for one image, the gradient $g a^\top$ with $g = \partial o / \partial y$: an outer product of two vectors. And the inner product of two such matrices is a product of two numbers,
 #
-# $$\big\langle g\, a^\top,\; h\, b^\top \big\rangle = \operatorname{tr}\big(a\, g^\top h\, b^\top\big) = (g \cdot h)\,(a \cdot b).$$
+# $$\big\langle g\, a^\top,\; h\, b^\top \big\rangle = \operatorname{tr}\big(a\, g^\top h\, b^\top\big) = (g \cdot h)\,(a \cdot b). \tag{6.6}$$
 #
 # One forward and one backward pass over a batch give all $a$ and $g$; two small matrix products give all pairs. Where a weight acts at several positions $t$ (a convolution, or several draws of the noise), the gradient is $\sum_t g_t a_t^\top$ and the inner product a double sum over positions; where that would cost more
 # than forming the gradient, the library forms it. This is all that the library does:

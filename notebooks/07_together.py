@@ -258,13 +258,13 @@ tell(
 # - \lambda\, \underbrace{\mathrm{KL}\big(q_\phi(z \mid \tilde x) \,\|\, q_\phi(z \mid x)\big)}_{\text{consistency}} \\
 # & - \gamma\, \underbrace{\big\| \partial g_\theta(z) / \partial z \big\|_1}_{\text{Jacobian}},
 # \qquad \tilde x \sim t(\tilde x \mid x), \quad z \sim q_\phi(z \mid x).
-# \end{aligned}$$
+# \end{aligned} \tag{7.1}$$
 #
 # Here $g_\theta(z) = \mathbb E[x \mid z]$ is the decoder's mean picture, $t$ draws a hazy copy, and $\lambda, \gamma \ge 0$ are the prices of a nat of disagreement and of a unit of change.
 #
 # **What is it a bound of?** Both costs are at least 0, and we subtract them, so in expectation
 #
-# $$\mathbb E\,\mathcal O(x) \;\le\; \log p_\theta(x) + \mathbb E_t \log p_\theta(\tilde x).$$
+# $$\mathbb E\,\mathcal O(x) \;\le\; \log p_\theta(x) + \mathbb E_t \log p_\theta(\tilde x). \tag{7.2}$$
 #
 # It is a lower bound still: of the evidence of *two* pictures, one of which was never taken. Its slack has four parts:
 #
@@ -272,7 +272,7 @@ tell(
 # \log p_\theta(x) + \mathbb E_t \log p_\theta(\tilde x) - \mathbb E\,\mathcal O(x)
 # = {} & G_K(x) + \mathbb E_t G_K(\tilde x) \\
 # & + \lambda\,\mathbb E_t\, \mathrm{KL}\big(q_\phi(z \mid \tilde x) \,\|\, q_\phi(z \mid x)\big) + \gamma\,\mathbb E \big\| \partial g_\theta(z) / \partial z \big\|_1,
-# \end{aligned}$$
+# \end{aligned} \tag{7.3}$$
 #
 # with the gap $G_K = \log p_\theta - \mathcal L_K \ge 0$ what the Hamiltonian bound itself falls short by.
 #
@@ -289,7 +289,7 @@ tell(
 #
 # ## 3. The method, in code
 #
-# An objective is a callable `(model, x) -> [B]`, in nats. Each wrapper takes one and is one.
+# An objective is a callable `(model, x) -> [B]`, in nats. Each wrapper takes one and is one; equation (7.1) is three of them, one in another.
 
 # %%
 LAMBDA, GAMMA, COLUMNS = 1.0, 0.1, 2
@@ -683,7 +683,7 @@ tell(
 # Tables of nine rows hide what they contain. Read the eight combinations as the corners of a cube, and take differences along its edges. For a quantity $y_{hcj}$ of one seed, the **main effect** of H is the mean, over the four settings of the other two switches, of what H changes:
 #
 # $$\Delta_H = \tfrac14 \sum_{c, j} \big(y_{1cj} - y_{0cj}\big), \qquad
-# \Delta_{H \times C} = \tfrac12 \sum_{j} \big[(y_{11j} - y_{01j}) - (y_{10j} - y_{00j})\big].$$
+# \Delta_{H \times C} = \tfrac12 \sum_{j} \big[(y_{11j} - y_{01j}) - (y_{10j} - y_{00j})\big]. \tag{7.4}$$
 #
 # The second is the **interaction**: how much more H brings when C is on than when it is off. Zero means that the two mind their own business. Each is computed within a seed, where all eight share initial weights and data, and then averaged over seeds; its standard error is that of these paired differences.
 
