@@ -62,9 +62,9 @@ def todo(x):
         (lambda x: ..., "not filled in yet: your function returns Ellipsis."),
         (3.0, "not right yet: expected a function, got a number."),
         (lambda x: "a", "not right yet: your function is to return numbers, got text."),
-        (lambda x: {}, "not right yet: your function is to return numbers, got an object of type dict."),
+        (lambda x: {}, "not right yet: your function is to return numbers, got a dictionary."),
         (lambda x: [1.0, "a"], "not right yet: your function is to return numbers, got a list of 2."),
-        (lambda x: total(x) * 1j, "not right yet: your function is to return numbers, got an object of type Tensor."),
+        (lambda x: total(x) * 1j, "not right yet: your function is to return numbers, got a tensor of complex numbers of shape (2,)."),
         (lambda x: total(x) if x[0, 0] == 1 else None, "not filled in yet: your function returns None."),
     ],
 )
@@ -182,7 +182,7 @@ def test_tuples_are_compared_one_by_one(capsys):
     said = verdict(capsys, lambda x: (x.sum(), -x.mean()), both)
     assert said == "not right yet, result 2 of 2: it has the wrong sign."
     said = verdict(capsys, total, both)
-    assert said == "not right yet: total is to return a tuple of 2, got an object of type Tensor."
+    assert said == "not right yet: total is to return a tuple of 2, got a tensor of shape (2,)."
     said = verdict(capsys, lambda x: (x.sum(),), both)
     assert said == "not right yet: your function is to return a tuple of 2, got a tuple of 1."
 
@@ -257,7 +257,7 @@ def test_mistakes_of_the_author_raise():
         (2.6, 2.5, "not right yet: it is too large."),
         (2.4, 2.5, "not right yet: it is too small."),
         (-2.5, 2.5, "not right yet: it has the wrong sign."),
-        (5.0, 2.5, "not right yet: it is the right one times 2."),
+        (5.0, 2.5, "not right yet: it is the right one times 2: is a factor 1/2 missing?"),
         (math.nan, 2.5, "not right yet: it is nan, where a finite number is expected."),
         (2.5, math.inf, "not right yet: it is too small."),
         ([1, 2, 3], [1.0, 2.0], "not right yet: expected shape (2,), got (3,)."),

@@ -4,9 +4,10 @@ Read first: `experiments` (profiles, results with where they are from). `exercis
 says what is wrong with it; `figures` and `widgets` draw.
 """
 
-from vaekit.notebook.exercises import Verdict, check, check_value
+from vaekit.notebook.exercises import Verdict, check, check_value, hint
 from vaekit.notebook.experiments import PROFILES, load_results, pick, profile, save_results, tell
 from vaekit.notebook.figures import COLOURS, image_grid, image_rows, markdown_table, show, tile, to_png, use_style
+from vaekit.notebook.numbers import number
 from vaekit.notebook.widgets import frames, frames2
 
 __all__ = [
@@ -17,10 +18,12 @@ __all__ = [
     "check_value",
     "frames",
     "frames2",
+    "hint",
     "image_grid",
     "image_rows",
     "load_results",
     "markdown_table",
+    "number",
     "pick",
     "profile",
     "save_results",

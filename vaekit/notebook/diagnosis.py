@@ -35,7 +35,7 @@ def as_numbers(value: Any) -> Tensor | None:
         if isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
             value = torch.stack([torch.as_tensor(v) for v in value])
         tensor = torch.as_tensor(value) if not isinstance(value, Tensor) else value
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
     return None if tensor.is_complex() else tensor.detach().cpu()
 
@@ -70,14 +70,17 @@ def shape_fault(came: Tensor, right: Tensor, tolerance: float) -> str | None:
 
 
 def value_fault(
-    came: Sequence[Tensor], right: Sequence[Tensor], inputs: Sequence[tuple], tolerance: float
+    came: Sequence[Tensor], right: Sequence[Tensor], inputs: Sequence[tuple], tolerance: float, where: Sequence[str]
 ) -> str | None:
-    """What is wrong in the same way with the answers to all `inputs`, if anything; shapes agree with the right ones."""
+    """What is wrong in the same way with the answers to all `inputs`, if anything; shapes agree with the right ones.
+
+    `where` has the words for each input, such as " on input 1 of 2".
+    """
     for k, (t, r) in enumerate(zip(came, right, strict=True)):
         bad = ~t.double().isfinite() & r.double().isfinite()
         if bad.any():
             at = _first(bad)
-            return f"it is {t[at].item()}{_at(at)}{_on(k, len(came))}, where a finite number is expected"
+            return f"it is {t[at].item()}{_at(at)}{where[k]}, where a finite number is expected"
     a, b = (torch.cat([t.double().flatten() for t in tensors]) for tensors in (came, right))
     if any(t.dtype == torch.float32 for t in came):
         a = a.float()  # told apart with less precision
@@ -89,13 +92,14 @@ def value_fault(
         pairs = zip(came, right, strict=True) if share == "divided by" else zip(right, came, strict=True)
         sizes = [_ratio(small, large, x, tolerance) for (small, large), x in zip(pairs, inputs, strict=True)]
         if all(sizes):
-            which = "" if len(set(sizes)) == 1 else _on(0, len(sizes))
+            which = "" if len(set(sizes)) == 1 else where[0]
             return f"it is the right one {share} {sizes[0]}{which} (a size of the input: {word}?)"
     several = len(b.unique()) > 1  # any single number is some multiple of any other
     factor = ((a * b).sum() / b.square().sum().clamp_min(1e-300)).item()
     name = _name(factor, FACTORS, tolerance)
     if factor and (several or name) and alike(a, factor * b, tolerance):
-        return f"it is the right one times {name or f'{factor:.4g}'}"
+        why = ": is a factor 1/2 missing?" if name == "2" else ""
+        return f"it is the right one times {name or f'{factor:.4g}'}{why}"
     offset = (a - b).mean().item()
     name = _name(abs(offset), OFFSETS, tolerance)
     if (several or name) and alike(a, b + offset, tolerance):
@@ -105,25 +109,21 @@ def value_fault(
     return f"it is not the right one but {slips[0]}" if slips else None
 
 
-def largest_difference(came: Sequence[Tensor], right: Sequence[Tensor]) -> str:
-    """Where the answer is furthest off, and by how much."""
+def largest_difference(
+    came: Sequence[Tensor], right: Sequence[Tensor], where: Sequence[str], parts: Sequence[str] = ()
+) -> str:
+    """Where the answer is furthest off, and by how much; `parts` are names of the entries along the last dimension."""
     gaps = []
     for t, r in zip(came, right, strict=True):
         a, b = t.double(), r.double()
         gaps.append(torch.where(a == b, 0, (a - b).abs()).nan_to_num(math.inf, math.inf))
     k = max(range(len(gaps)), key=lambda k: gaps[k].max().item() if gaps[k].numel() else -1)
     at = _first(gaps[k] == gaps[k].max())
+    place = f" in {parts[at[-1]]}" if parts and at and at[-1] < len(parts) else _at(at)
     return (
-        f"the largest difference is {gaps[k][at].item():.4g}{_at(at)}{_on(k, len(came))}: "
+        f"the largest difference is {gaps[k][at].item():.4g}{place}{where[k]}: "
         f"expected {right[k][at].item():.6g}, got {came[k][at].item():.6g}"
     )
-
-
-def kind(value: Any) -> str:
-    """The type of a value, in words."""
-    names = {str: "text", bool: "True or False", int: "a number", float: "a number", tuple: "a tuple", list: "a list"}
-    size = f" of {len(value)}" if isinstance(value, tuple | list) else ""
-    return names.get(type(value), f"an object of type {type(value).__name__}") + size
 
 
 def _ratio(small: Tensor, large: Tensor, arguments: tuple, tolerance: float) -> int | None:
@@ -143,7 +143,3 @@ def _first(mask: Tensor) -> tuple[int, ...]:
 
 def _at(index: tuple[int, ...]) -> str:
     return f" at [{', '.join(map(str, index))}]" if index else ""
-
-
-def _on(k: int, count: int) -> str:
-    return f" on input {k + 1} of {count}" if count > 1 else ""

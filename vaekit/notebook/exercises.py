@@ -1,18 +1,16 @@
 """Self-checks for exercises: one line when the answer is right, and a word on what is wrong when it is not."""
 
-import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from torch import Tensor
+from vaekit.notebook import references
+from vaekit.notebook.attempts import NOT_DONE, NOT_YET, kind
+from vaekit.notebook.diagnosis import alike, as_numbers, shape_fault, value_fault
+from vaekit.notebook.functions import function_fault
 
-from vaekit.notebook.diagnosis import alike, as_numbers, kind, largest_difference, shape_fault, value_fault
-from vaekit.training.seeding import seeded
-
-NOT_DONE = "not filled in yet"
-NOT_YET = "not right yet"
+_done: set[str] = set()  # the book's exercises that have passed in this session
+_hints_given: dict[str, int] = {}
 
 
 class Verdict(int):
@@ -37,19 +35,24 @@ def _graded() -> bool:
 def check(
     name: str,
     answer: Any,
-    expected: Callable[..., Any],
+    expected: Callable[..., Any] | None = None,
     *,
-    on: Sequence[Any],
+    on: Sequence[Any] = (),
     hints: Mapping[str, Callable[..., Any]] | None = None,
     tolerance: float = 1e-6,
 ) -> Verdict:
-    """Compare a student's function with an independent one on given inputs, and print the verdict.
+    """Compare a student's function with an independent one, and print the verdict.
 
-    A wrong answer never raises; the line says what is wrong with it: not filled in, an exception, another type or
-    shape, a mean where a sum is due, a factor, a sign, an offset, NaN, or else where it is furthest off.
+    `check("1.4", free_bits)` is all that an exercise of the book needs: what is right, on which inputs, and which
+    mistakes are to be recognised, is in `vaekit.notebook.references`. For an exercise of your own hand in `expected`.
+
+    A wrong answer never raises; the line says what is wrong with it: not filled in, an exception, an endless loop (30
+    seconds, where the platform can stop it), another type or shape, a mean where a sum is due, a factor, a sign, an
+    offset, NaN, or else where it is furthest off. An objective is compared in value and in all gradients, in
+    expectation over its draws.
 
     Args:
-        name: Begins the line, such as "Exercise 1".
+        name: Of an exercise of the book, such as "1.4"; or else what begins the line, such as "Exercise 1".
         answer: The student's function.
         expected: A function of the same arguments that is right, better by another route than the solution's. It
             returns a number, an array, a tensor, or a tuple of these.
@@ -62,19 +65,40 @@ def check(
         Whether the answer is right.
 
     Raises:
-        ValueError: No inputs. Whatever `expected` or a hint raises, for that is the author's mistake.
+        ValueError: No inputs; or neither an exercise of the book nor `expected`. Whatever `expected` or a hint raises,
+            for that is the author's mistake.
 
     Example:
         >>> def area(r):
         ...     return 6.283185307 * r**2
         >>> check("Exercise 1", area, lambda r: 3.141592654 * r**2, on=[1.0, 2.0])
-        Exercise 1: not right yet: it is the right one times 2.
+        Exercise 1: not right yet: it is the right one times 2: is a factor 1/2 missing?
         False
     """
+    if expected is None:
+        exercise = references.find(name)
+        fault = exercise.fault(answer)
+        return _tell(references.title(name), fault, _progress(name, passed=fault is None))
     if len(on) == 0:
         raise ValueError("on: expected at least one input, got none")
     inputs = [arguments if isinstance(arguments, tuple) else (arguments,) for arguments in on]
-    return _tell(name, _fault(answer, expected, inputs, hints or {}, tolerance))
+    return _tell(name, function_fault(answer, expected, inputs, hints or {}, tolerance))
+
+
+def hint(name: str) -> None:
+    """Print the next hint to an exercise of the book: the idea, then the first line, then the shapes.
+
+    Args:
+        name: Of the exercise, such as "1.4".
+
+    Raises:
+        ValueError: The book has no such exercise.
+    """
+    hints = list(references.hints(name).items())
+    k = _hints_given.get(name, 0)
+    _hints_given[name] = k + 1
+    for n, (part, said) in list(enumerate(hints, 1))[k : k + 1] or enumerate(hints, 1):  # after the last, all again
+        print(f"{references.title(name)}, hint {n} of {len(hints)} ({part}): {said}")
 
 
 def check_value(
@@ -102,56 +126,20 @@ def check_value(
     return _tell(name, _value_fault(answer, expected, hints or {}, tolerance))
 
 
-def _tell(name: str, fault: str | None) -> Verdict:
+def _tell(title: str, fault: str | None, progress: str = "") -> Verdict:
     words = fault or "correct"
-    print(f"{name}: {words}{'' if words.endswith(('?', '!')) else '.'}")
+    print(f"{title}: {words}{'' if words.endswith(('?', '!')) else '.'}{progress}")
     return Verdict(fault is None)
 
 
-def _fault(
-    answer: Any, expected: Callable, inputs: list[tuple], hints: Mapping[str, Callable], tolerance: float
-) -> str | None:
-    """What is wrong with a function, None if nothing."""
-    if answer is None or answer is ...:
-        return NOT_DONE
-    if not callable(answer):
-        return f"{NOT_YET}: expected a function, got {kind(answer)}"
-    rights = [_outputs(_run(expected, arguments)) for arguments in inputs]  # per input, a list of tensors
-    count = len(rights[0])
-    label = getattr(answer, "__name__", "<lambda>").replace("<lambda>", "your function")
-    results: list[list[Tensor]] = []
-    for k, arguments in enumerate(inputs, 1):
-        try:
-            came = _run(answer, arguments)
-        except NotImplementedError:
-            return NOT_DONE
-        except Exception as error:
-            tip = "; run the cells above first" if isinstance(error, NameError) else ""
-            where = f" on input {k} of {len(inputs)}" if len(inputs) > 1 else ""
-            words = str(error).strip().split("\n")[0].rstrip(".")
-            return f"{NOT_YET}: {label} raised {type(error).__name__}{where}: {words}{tip}"
-        if came is None or came is ...:
-            return f"{NOT_DONE}: {label} returns {came}"
-        outputs = [as_numbers(part) for part in (came if count > 1 and isinstance(came, tuple) else (came,))]
-        if len(outputs) != count:
-            return f"{NOT_YET}: {label} is to return a tuple of {count}, got {kind(came)}"
-        if any(output is None for output in outputs):
-            return f"{NOT_YET}: {label} is to return numbers, got {kind(came)}"
-        results.append([output for output in outputs if output is not None])
-    if _same(results, rights, tolerance):
-        return None
-    for hint, mistake in hints.items():
-        if _same(results, [_outputs(_run(mistake, arguments)) for arguments in inputs], tolerance):
-            return f"{NOT_YET}: {hint.rstrip('.')}"
-    for part in range(count):
-        ours, theirs = [r[part] for r in rights], [r[part] for r in results]
-        if all(map(alike, theirs, ours, [tolerance] * len(ours))):
-            continue
-        which = f", result {part + 1} of {count}" if count > 1 else ""
-        faults = [shape_fault(a, b, tolerance) for a, b in zip(theirs, ours, strict=True)]
-        fault = next(filter(None, faults), None) or value_fault(theirs, ours, inputs, tolerance)
-        return f"{NOT_YET}{which}: {fault or largest_difference(theirs, ours)}"
-    return None
+def _progress(name: str, *, passed: bool) -> str:
+    """How many of the chapter's exercises have passed in this session; nothing after a wrong answer."""
+    if not passed:
+        _done.discard(name)
+        return ""
+    _done.add(name)
+    all_names = references.names(name.split(".")[0])
+    return f" {len(_done & set(all_names))} of {len(all_names)} done in this chapter."
 
 
 def _value_fault(answer: Any, expected: Any, hints: Mapping[str, Any], tolerance: float) -> str | None:
@@ -160,15 +148,15 @@ def _value_fault(answer: Any, expected: Any, hints: Mapping[str, Any], tolerance
         return NOT_DONE
     if _equal(answer, expected, tolerance):
         return None
-    for hint, wrong in hints.items():
+    for said, wrong in hints.items():
         if _equal(answer, wrong, tolerance):
-            return f"{NOT_YET}: {hint.rstrip('.')}"
+            return f"{NOT_YET}: {said.rstrip('.')}"
     if isinstance(expected, str | bool) and type(answer) is type(expected):
         return f"{NOT_YET}: it is not {answer!r}"
     came, right = as_numbers(answer), as_numbers(expected)
     if came is None or right is None or isinstance(answer, bool) or isinstance(expected, bool):
         return f"{NOT_YET}: expected {kind(expected)}, got {kind(answer)}"
-    fault = shape_fault(came, right, tolerance) or value_fault([came], [right], [()], tolerance)
+    fault = shape_fault(came, right, tolerance) or value_fault([came], [right], [()], tolerance, [""])
     if fault or right.ndim:
         return f"{NOT_YET}: {fault or 'some of the numbers differ'}"
     return f"{NOT_YET}: it is too {'large' if came > right else 'small'}"
@@ -180,30 +168,3 @@ def _equal(one: Any, other: Any, tolerance: float) -> bool:
         return type(one) is type(other) and fold[0] == fold[1]
     a, b = as_numbers(one), as_numbers(other)
     return a is not None and b is not None and alike(a, b, tolerance)
-
-
-def _same(these: list[list[Tensor]], those: list[list[Tensor]], tolerance: float) -> bool:
-    return all(alike(a, b, tolerance) for pair in zip(these, those, strict=True) for a, b in zip(*pair, strict=True))
-
-
-def _outputs(right: Any) -> list[Tensor]:
-    """What a function of the author's returns, as a list of tensors."""
-    parts = [as_numbers(part) for part in (right if isinstance(right, tuple) else (right,))]
-    if any(part is None for part in parts):
-        raise ValueError(f"expected, hints: must return a number, an array, a tensor or a tuple, got {kind(right)}")
-    return [part for part in parts if part is not None]
-
-
-def _run(function: Callable, arguments: tuple) -> Any:
-    with seeded(0):
-        return function(*(_double(argument) for argument in arguments))
-
-
-def _double(argument: Any) -> Any:
-    """A copy, in double precision if it is a floating-point tensor or array."""
-    if isinstance(argument, Tensor):
-        fresh = argument.detach().clone()
-        return (fresh.double() if fresh.is_floating_point() else fresh).requires_grad_(argument.requires_grad)
-    if isinstance(argument, np.ndarray):
-        return argument.astype(np.float64) if np.issubdtype(argument.dtype, np.floating) else argument.copy()
-    return copy.deepcopy(argument)
