@@ -25,7 +25,7 @@ from vaekit.notebook import experiments
 
 def run(notebook: NotebookNode, profile: str) -> NotebookNode:
     """Execute a notebook in place, in the chapters' folder and a fresh kernel."""
-    os.environ["VAEKIT_PROFILE"] = profile
+    os.environ |= {"VAEKIT_PROFILE": profile, "VAEKIT_STORING": "1"}
     client = NotebookClient(
         notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}},
         record_timing=False, store_widget_state=True, coalesce_streams=True,

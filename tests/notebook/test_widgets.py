@@ -1,5 +1,7 @@
 import base64
 import io
+import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -12,7 +14,8 @@ import torch
 from matplotlib.image import imread
 from nbclient import NotebookClient
 
-from vaekit.notebook import widgets
+from vaekit.notebook import follow, widgets
+from vaekit.notebook.live import form
 
 
 def figure(level):
@@ -26,13 +29,19 @@ def figure(level):
 def shown(monkeypatch):
     """What is displayed, as in a notebook."""
     out = []
-    monkeypatch.setattr(widgets, "_in_notebook", lambda: True)
+    for module in (widgets, form):
+        monkeypatch.setattr(module, "in_notebook", lambda: True)
     monkeypatch.setattr("IPython.display.display", out.append)
     return out
 
 
-def pixels(html):
-    return imread(io.BytesIO(base64.b64decode(html.split("base64,")[1].split('"')[0])), format="png")
+def stored(output):
+    """What a live figure carries for its script."""
+    return json.loads(re.search(r'<script type="application/json">(.*?)</script>', output.data, re.DOTALL)[1])
+
+
+def pixels(data):
+    return imread(io.BytesIO(base64.b64decode(data)), format="png")
 
 
 def frames(count=3, **options):
@@ -48,22 +57,20 @@ def frames2(**options):
     return widgets.frames2(grid, ["low", "high"], [0.1, 0.2, 0.3], **options)
 
 
-def test_a_slider_over_a_stack_with_caption_and_alternatives(shown):
+def test_a_slider_with_caption_and_alternatives(shown):
     assert frames(start=1) is None
-    (box,) = shown
-    slider, stack, caption = box.children
-    assert isinstance(slider, ipywidgets.SelectionSlider) and isinstance(stack, ipywidgets.Stack)
-    assert slider.description == "β" and slider.index == stack.selected_index == 1
-    assert [label for label, _ in slider.options] == ["0", "1", "2"]
-    assert "As β grows, <b>more</b>." in caption.value
-    assert [child.value.split('alt="')[1].split('"')[0] for child in stack.children] == [
-        f"Digits (β = {k})" for k in range(3)
-    ]
+    (output,) = shown
+    data = stored(output)
+    assert data["axes"] == [{"description": "β", "labels": ["0", "1", "2"], "start": 1}]
+    assert len(data["pictures"]) == 3 and data["alt"] == "Digits"
+    assert "As β grows, <b>more</b>." in output.data
+    still = re.search(r'<img alt="(.*?)" src="data:image/png;base64,(.*?)"', output.data)
+    assert still[1] == "Digits (β = 1)" and still[2] == data["pictures"][1]
 
 
 def test_frames_have_one_size_differ_and_are_closed(shown):
     frames()
-    images = [pixels(child.value) for child in shown[0].children[1].children]
+    images = [pixels(picture) for picture in stored(shown[0])["pictures"]]
     assert len({image.shape for image in images}) == 1
     assert not (images[0] == images[1]).all() and not (images[1] == images[2]).all()
     for image in images:  # nothing is cut off
@@ -81,62 +88,50 @@ def test_a_generator_keeps_one_figure_open(shown):
             most.append(len(plt.get_fignums()))
 
     widgets.frames(figures(), range(4), description="k", caption="", alt="a")
-    assert max(most) == 0 and len(shown[0].children[1].children) == 4
+    assert max(most) == 0 and len(stored(shown[0])["pictures"]) == 4
 
 
-def test_equal_labels_stay_apart_and_one_picture_needs_no_slider(shown):
-    widgets.frames([figure(k) for k in range(3)], ["x", "x", "x"], description="β", caption="", alt="a", start=2)
-    frames(1)
-    assert shown[0].children[0].index == 2
-    assert [type(child).__name__ for child in shown[1].children] == ["Stack", "HTML"]
-
-
-def test_two_sliders_over_nested_stacks(shown):
+def test_two_sliders_over_a_grid(shown):
     with plt.rc_context({"image.cmap": "gray_r"}):
         frames2(start=(1, 2))
-    row, column, outer, _ = shown[0].children
-    assert (row.description, column.description) == ("β", "λ")
-    assert (row.index, column.index, outer.selected_index) == (1, 2, 1)
-    assert [inner.selected_index for inner in outer.children] == [2, 2]
-    assert "(β = high, λ = 0.3)" in outer.children[1].children[2].value
-    ink = [[pixels(c.value)[..., :3].mean() for c in inner.children] for inner in outer.children]
-    assert ink[0] == sorted(ink[0], reverse=True) and ink[0][2] > ink[1][0] > ink[1][1]  # 1 is ink, ink is dark
+    data = stored(shown[0])
+    assert [(axis["description"], axis["start"]) for axis in data["axes"]] == [("β", 1), ("λ", 2)]
+    assert 'alt="Grey (β = high, λ = 0.3)"' in shown[0].data
+    ink = [pixels(picture)[..., :3].mean() for picture in data["pictures"]]
+    assert len(ink) == 6 and ink == sorted(ink, reverse=True) and ink[0] > ink[5]  # 1 is ink, ink is dark; rows first
 
 
-def test_links_join_each_slider_with_its_stacks(shown, monkeypatch):
-    links = []
-    monkeypatch.setattr(ipywidgets, "jslink", lambda source, target: links.append((source, target)))
-    frames2()
-    row, column, outer, _ = shown[0].children
-    assert ((row, "index"), (outer, "selected_index")) in links
-    assert all(((column, "index"), (inner, "selected_index")) in links for inner in outer.children)
-    assert len(links) == 3
+def follow_levels(**options):
+    drawn = []
+
+    def draw(level):
+        drawn.append(level)
+        return figure(level)
+
+    options = {"description": "level", "caption": "Higher.", "alt": "A bar", **options}
+    follow(draw, [1, 2, 3], **options)
+    return drawn
 
 
-@pytest.mark.parametrize("grid", [False, True])
-def test_without_stack_a_kernel_swaps_the_picture(shown, monkeypatch, grid):
-    monkeypatch.delattr(ipywidgets, "Stack")  # as in ipywidgets 7
-    if grid:
-        frames2(start=(1, 0))
-        row, column, picture, _ = shown[0].children
-        assert "(β = high, λ = 0.1)" in picture.value
-        row.index, column.index = 0, 1
-        assert "(β = low, λ = 0.2)" in picture.value
+def test_a_slider_that_the_kernel_follows(shown):
+    drawn = follow_levels(start=1)
+    slider, picture, _ = shown[0].children
+    assert drawn == [2] and 'alt="A bar (level = 2)"' in picture.value
+    before = picture.value
+    slider.index = 2
+    assert drawn == [2, 3] and 'alt="A bar (level = 3)"' in picture.value and picture.value != before
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("why", ["stored", "no ipywidgets"])
+def test_without_a_kernel_to_follow_the_first_picture_is_shown(shown, monkeypatch, why):
+    if why == "stored":
+        monkeypatch.setenv(widgets.STORING, "1")
     else:
-        frames(start=2)
-        slider, picture, _ = shown[0].children
-        assert "(β = 2)" in picture.value
-        slider.index = 1
-        assert "(β = 1)" in picture.value
-    assert isinstance(picture, ipywidgets.HTML)
-
-
-def test_without_ipywidgets_the_picture_at_the_start_is_shown(shown, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    frames(start=1)
-    frames2(start=(1, 1))
-    assert "(β = 1)" in shown[0].data and "As β grows" in shown[0].data
-    assert "(β = high, λ = 0.2)" in shown[1].data
+        monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    assert follow_levels(start=1) == [2]
+    assert not isinstance(shown[0], ipywidgets.Widget)
+    assert "At level = 2; in a running notebook a slider changes it" in shown[0].data
 
 
 def test_a_plain_script_without_jupyter_runs_on_in_silence():
@@ -145,15 +140,16 @@ def test_a_plain_script_without_jupyter_runs_on_in_silence():
         sys.modules["IPython"] = sys.modules["ipywidgets"] = None
         import matplotlib; matplotlib.use("Agg")
         import matplotlib.pyplot as plt
-        from vaekit.notebook.widgets import frames
+        from vaekit.notebook.widgets import follow, frames
         assert frames([plt.figure()], ["a"], description="d", caption="c", alt="a") is None
+        assert follow(lambda value: 1 / 0, [1], description="d", caption="c", alt="a") is None
         assert plt.get_fignums() == []
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_state_stored_in_a_notebook_has_stack_and_links():
+def test_what_is_stored_in_a_notebook_is_html_alone():
     code = """
         import matplotlib.pyplot as plt
         from vaekit.notebook.widgets import frames
@@ -161,17 +157,9 @@ def test_the_state_stored_in_a_notebook_has_stack_and_links():
     """
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(textwrap.dedent(code).strip())])
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
-    outputs = notebook.cells[0].outputs
-    assert [o.output_type for o in outputs] == ["display_data"]  # shown once, and no figure beside it
-    view = outputs[0].data["application/vnd.jupyter.widget-view+json"]["model_id"]
-    models = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
-    name = {key: model["model_name"] for key, model in models.items()}
-    assert name[view] == "VBoxModel"
-    (link,) = [model["state"] for model in models.values() if model["model_name"] == "LinkModel"]
-    ends = {(name[key.removeprefix("IPY_MODEL_")], trait) for key, trait in (link["source"], link["target"])}
-    assert ends == {("SelectionSliderModel", "index"), ("StackModel", "selected_index")}
-    (stack,) = [model["state"] for model in models.values() if model["model_name"] == "StackModel"]
-    assert len(stack["children"]) == 3 and stack["selected_index"] == 0
+    (output,) = notebook.cells[0].outputs  # shown once, and no figure beside it
+    assert output.output_type == "display_data" and set(output.data) == {"text/html", "text/plain"}
+    assert '<vaekit-live kind="slider">' in output.data["text/html"]
 
 
 def test_bad_frames():
@@ -187,3 +175,7 @@ def test_bad_frames():
         widgets.frames2([[figure(0)]], ["a", "b"], ["c"], descriptions=("β", "λ"), caption="", alt="a")
     with pytest.raises(ValueError, match="each row: expected one picture for each of 2 labels, got 1"):
         widgets.frames2([[figure(0)]], ["a"], ["c", "d"], descriptions=("β", "λ"), caption="", alt="a")
+    with pytest.raises(ValueError, match="labels: expected one for each of 3 values, got 1"):
+        follow_levels(labels=["a"])
+    with pytest.raises(ValueError, match="values: expected at least one label, got none"):
+        follow(figure, [], description="a", caption="", alt="")

@@ -8,7 +8,7 @@ from vaekit.notebook.exercises import Verdict, check, check_value, hint
 from vaekit.notebook.experiments import PROFILES, load_results, pick, profile, save_results, tell
 from vaekit.notebook.figures import COLOURS, image_grid, image_rows, markdown_table, show, tile, to_png, use_style
 from vaekit.notebook.numbers import number
-from vaekit.notebook.widgets import frames, frames2
+from vaekit.notebook.widgets import follow, frames, frames2
 
 __all__ = [
     "COLOURS",
@@ -16,6 +16,7 @@ __all__ = [
     "Verdict",
     "check",
     "check_value",
+    "follow",
     "frames",
     "frames2",
     "hint",

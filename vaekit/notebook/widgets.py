@@ -1,33 +1,29 @@
-"""Sliders over pictures that are drawn beforehand; in the built book they work with no kernel running.
+"""Sliders: over pictures that are drawn beforehand, which need no kernel, and over pictures that the kernel draws.
 
-The browser swaps the pictures: they sit in an ipywidgets `Stack`, whose index is linked to the slider's by `jslink`.
-ipywidgets 7 has no `Stack`; there a kernel swaps them. Without ipywidgets the first picture is shown by itself, and in
-a plain script nothing is shown.
+`frames` and `frames2` store their pictures in a live figure, so that the slider works in the built book, from disk, and
+in every front end. `follow` calls the reader's own code at each step of its slider, with ipywidgets and a kernel.
 """
 
 import base64
 import html
-import sys
-from collections.abc import Iterable, Sequence
-from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple, Union
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar, Union
 
 from torch import Tensor
 
+from vaekit.notebook import live
 from vaekit.notebook.figures import image_grid, to_png
+from vaekit.notebook.live.form import in_notebook
+from vaekit.notebook.live.slider import Axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Picture = Union["Figure", Tensor]
+Value = TypeVar("Value")
 
-
-class _Axis(NamedTuple):
-    """One slider: what it changes, what it says at each step, and where it starts."""
-
-    description: str
-    labels: list[str]
-    start: int
+STORING = "VAEKIT_STORING"  # set while outputs are stored for the book, which has no kernel
 
 
 def frames(
@@ -93,12 +89,71 @@ def frames2(
     _show(grid, axes, caption, alt, dpi)
 
 
-def _axis(description: str, labels: Sequence[object], start: int, name: str, start_name: str) -> _Axis:
+def follow(
+    draw: "Callable[[Value], Picture]",
+    values: Sequence[Value],
+    *,
+    description: str,
+    caption: str,
+    alt: str,
+    labels: Sequence[object] | None = None,
+    start: int = 0,
+    dpi: int = 80,
+) -> None:
+    """Show what `draw` makes of one of the values, drawn anew by the kernel whenever the slider moves.
+
+    Where there is no ipywidgets, and in stored outputs, the picture at the start is shown and its caption says so.
+
+    Args:
+        draw: From a value to a matplotlib figure or images, as for `frames`.
+        values: What the slider chooses from.
+        description: What the slider changes. Unicode, no LaTeX.
+        caption: What to see. HTML with Unicode, no LaTeX.
+        alt: Text alternative of the pictures.
+        labels: What the slider says at each value; by default the value.
+        start: Index of the first value.
+        dpi: Resolution of the PNGs.
+
+    Raises:
+        ValueError: No values, another number of labels, or `start` out of range.
+    """
+    axis = _axis(description, values if labels is None else labels, start, "values", "start")
+    if len(axis.labels) != len(values):
+        raise ValueError(f"labels: expected one for each of {len(values)} values, got {len(axis.labels)}")
+    if not in_notebook():
+        return
+    from IPython.display import HTML, display
+
+    def picture(step: int) -> str:
+        (fig,) = _figures([draw(values[step])], 1, "draw")
+        where = html.escape(f"{alt} ({description} = {axis.labels[step]})")
+        data = base64.b64encode(to_png(fig, dpi)).decode()
+        return f'<img alt="{where}" style="max-width:100%;height:auto" src="data:image/png;base64,{data}">'
+
+    try:
+        import ipywidgets
+    except ImportError:
+        ipywidgets = None
+    if ipywidgets is None or os.environ.get(STORING):
+        words = f"{caption} (At {description} = {axis.labels[start]}; in a running notebook a slider changes it.)"
+        display(HTML(f'<figure class="vaekit-figure">{picture(start)}<figcaption>{words}</figcaption></figure>'))
+        return
+    options = [(label, step) for step, label in enumerate(axis.labels)]  # equal labels stay apart
+    slider = ipywidgets.SelectionSlider(
+        options=options, index=start, description=description, continuous_update=False,
+        style={"description_width": "initial"}, layout={"width": "100%", "max_width": "32em"},
+    )  # fmt: skip
+    shown = ipywidgets.HTML(picture(start))
+    slider.observe(lambda change: setattr(shown, "value", picture(change["new"])), names="index")
+    display(ipywidgets.VBox([slider, shown, ipywidgets.HTML(f"<figcaption>{caption}</figcaption>")]))
+
+
+def _axis(description: str, labels: Sequence[object], start: int, name: str, start_name: str) -> Axis:
     if len(labels) == 0:
         raise ValueError(f"{name}: expected at least one label, got none")
     if not 0 <= start < len(labels):
         raise ValueError(f"{start_name}: expected an index from 0 to {len(labels) - 1}, got {start}")
-    return _Axis(description, [str(label) for label in labels], start)
+    return Axis(description, [str(label) for label in labels], start)
 
 
 def _figures(pictures: Iterable[Picture], count: int, name: str) -> "list[Figure]":
@@ -119,78 +174,16 @@ def _figures(pictures: Iterable[Picture], count: int, name: str) -> "list[Figure
     return figures
 
 
-def _show(grid: "list[list[Figure]]", axes: list[_Axis], caption: str, alt: str, dpi: int) -> None:
-    if not _in_notebook():
+def _show(grid: "list[list[Figure]]", axes: list[Axis], caption: str, alt: str, dpi: int) -> None:
+    """All figures cut to one box that holds what is drawn in any of them."""
+    if not in_notebook():
         return
-    from IPython.display import HTML, display
-
-    pictures = _draw(grid, axes, alt, dpi)
-    words = f'<figcaption class="vaekit-caption">{caption}</figcaption>'
-    first = pictures[axes[0].start if len(axes) == 2 else 0][axes[-1].start]
-    widgets = _ipywidgets()
-    display(HTML(f"<figure>{first}{words}</figure>") if widgets is None else _assemble(widgets, pictures, axes, words))
-
-
-def _draw(grid: "list[list[Figure]]", axes: list[_Axis], alt: str, dpi: int) -> list[list[str]]:
-    """Each figure as an HTML image, all cut to one box that holds what is drawn in any of them."""
     from matplotlib.transforms import Bbox
 
+    figures = [fig for row in grid for fig in row]
     boxes = []
-    for fig in (fig for row in grid for fig in row):
+    for fig in figures:
         fig.draw_without_rendering()  # layout engines place the axes only now
         boxes.append(fig.get_tightbbox())
     box = Bbox.union(boxes).padded(0.05)
-
-    def image(fig: "Figure", steps: tuple[int, ...]) -> str:
-        where = ", ".join(f"{axis.description} = {axis.labels[step]}" for axis, step in zip(axes, steps, strict=True))
-        data = base64.b64encode(to_png(fig, dpi, box)).decode()
-        looks = 'class="dark-light" style="max-width:100%;height:auto"'
-        return f'<img {looks} alt="{html.escape(f"{alt} ({where})")}" src="data:image/png;base64,{data}">'
-
-    return [[image(fig, (r, c)[-len(axes) :]) for c, fig in enumerate(row)] for r, row in enumerate(grid)]
-
-
-def _assemble(widgets: ModuleType, pictures: list[list[str]], axes: list[_Axis], words: str) -> object:
-    sliders = [
-        widgets.SelectionSlider(
-            options=[(label, step) for step, label in enumerate(axis.labels)],  # equal labels stay apart
-            index=axis.start,
-            description=axis.description,
-            style={"description_width": "initial"},
-            layout={"width": "100%", "max_width": "32em"},
-        )
-        for axis in axes
-    ]
-    *row, column = sliders
-    if hasattr(widgets, "Stack"):
-        stacks = [widgets.Stack([widgets.HTML(i) for i in images], selected_index=column.index) for images in pictures]
-        for stack in stacks:
-            widgets.jslink((column, "index"), (stack, "selected_index"))
-        picture = stacks[0]
-        if row:
-            picture = widgets.Stack(stacks, selected_index=row[0].index)
-            widgets.jslink((row[0], "index"), (picture, "selected_index"))
-    else:
-        picture = widgets.HTML()
-
-        def swap(_: object = None) -> None:
-            picture.value = pictures[row[0].index if row else 0][column.index]
-
-        for slider in sliders:
-            slider.observe(swap, names="index")
-        swap()
-    movable = [slider for slider in sliders if len(slider.options) > 1]  # a slider with one step fails in the browser
-    return widgets.VBox([*movable, picture, widgets.HTML(words)])
-
-
-def _in_notebook() -> bool:
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and ipython.get_ipython() is not None
-
-
-def _ipywidgets() -> ModuleType | None:
-    try:
-        import ipywidgets
-    except ImportError:
-        return None
-    return ipywidgets
+    live.slider([to_png(fig, dpi, box) for fig in figures], axes, caption=caption, alt=alt)

@@ -1,0 +1,12 @@
+"""Live figures: models that run in the page, with no kernel, in the built book, in JupyterLab and on Colab.
+
+Each function makes one figure in one line of a chapter: `live.flow()`, `live.regret(model, images)`. It puts the
+model's weights, a still picture and a small runtime in plain JavaScript into one HTML output. On paper, and where no
+script may run, the still picture remains.
+"""
+
+from vaekit.notebook.live.flow import flow
+from vaekit.notebook.live.latent import plane, posterior
+from vaekit.notebook.live.slider import slider
+
+__all__ = ["flow", "plane", "posterior", "slider"]

@@ -1,0 +1,189 @@
+r"""From PyTorch to the page: a model's layers and weights as plain data, in as few bits as they need.
+
+A weight matrix is stored in 32 or 16 bits a number, or quantised to $b = 4, \dots, 8$ bits with one scale a row,
+
+$$w_{ij} \approx s_i\, k_{ij}, \qquad s_i = \max_j |w_{ij}| / m, \qquad k_{ij} \in \{-m, \dots, m\}, \qquad
+  m = 2^{b-1} - 1,$$
+
+so that no weight is off by more than half a step, $s_i / 2$. Biases keep 16 bits, scales 32. What the page computes
+from these numbers it computes in double precision.
+"""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vaekit import VAE, likelihoods
+from vaekit.networks import Leading, SoftplusScale
+
+Data = dict[str, Any]
+
+PRECISIONS = (32, 16, 8, 7, 6, 5, 4)  # bits a number
+
+
+def array(values: Tensor, bits: int = 32) -> Data:
+    """A tensor as data; one with a single dimension, or none, is never stored in fewer than 16 bits.
+
+    Args:
+        values: Any shape, finite.
+        bits: One of 32, 16, and 8 down to 4.
+
+    Raises:
+        ValueError: Unknown `bits`, or a value that is NaN, infinite, or too large for its bits.
+    """
+    if bits not in PRECISIONS:
+        raise ValueError(f"bits: expected one of {', '.join(map(str, PRECISIONS))}, got {bits}")
+    numbers = values.detach().cpu().to(torch.float32)
+    if not numbers.isfinite().all() or (bits < 32 and len(numbers.flatten()) and numbers.abs().max() > 65_000):
+        raise ValueError(f"values: expected finite numbers that {bits} bits can hold, got NaN, infinity or more")
+    shape = list(numbers.shape)
+    if bits < 16 and len(shape) > 1:
+        middle = 2 ** (bits - 1) - 1
+        rows = numbers.reshape(shape[0], -1)
+        scale = array(rows.abs().amax(1) / middle, 32)
+        step = (rows.abs().amax(1, keepdim=True) / middle).clamp_min(torch.finfo(torch.float32).tiny)
+        steps = (rows / step).round().clamp(-middle, middle).to(torch.int64) + middle
+        digits = (steps.flatten().numpy()[:, None] >> np.arange(bits)) & 1  # least significant bit first
+        return {"bits": bits, "shape": shape, "scale": scale, "data": _text(np.packbits(digits, bitorder="little"))}
+    bits = max(bits, 16)
+    return {"bits": bits, "shape": shape, "data": _text(numbers.numpy().astype("<f4" if bits == 32 else "<f2"))}
+
+
+def network(net: nn.Module, shape: tuple[int, ...], bits: int = 32) -> list[Data]:
+    """The layers of a network, in evaluation mode.
+
+    Args:
+        net: Made of the layers that `vaekit.networks` uses: see `KNOWN`.
+        shape: Of one input, without the batch: `(1, 28, 28)` or `(D,)`.
+        bits: Of a weight; see `array`.
+
+    Raises:
+        ValueError: A layer that the page does not know.
+    """
+    layers: list[Data] = []
+    x = torch.zeros(1, *shape, dtype=_dtype(net), device=_device(net))
+    was_training = net.training
+    net.eval()
+    try:
+        with torch.no_grad():
+            for layer in _flat(net):
+                y = layer(x)
+                if type(layer) not in _SHAPING:
+                    layers.append(_known(layer)(layer, x, y, bits))
+                x = y
+    finally:
+        net.train(was_training)
+    return layers
+
+
+def model(vae: VAE, shape: tuple[int, ...], bits: int = 32, *, encoder: bool = True, decoder: bool = True) -> Data:
+    """A VAE for the page: networks, number of latents, likelihood and image shape.
+
+    Args:
+        vae: The model.
+        shape: Of an image.
+        bits: See `array`.
+        encoder: Whether the figure needs the encoder.
+        decoder: Whether it needs the decoder.
+
+    Raises:
+        ValueError: A layer or a likelihood that the page does not know.
+    """
+    data: Data = {"latents": vae.latent_dim, "shape": list(shape), "likelihood": likelihood(vae)}
+    if encoder:
+        data["encoder"] = network(vae.encoder, shape, bits)
+    data["decoder"] = network(vae.decoder, (vae.latent_dim,), bits) if decoder else []
+    return data
+
+
+def likelihood(vae: VAE) -> Data:
+    """The name and the parameters of a model's likelihood.
+
+    Raises:
+        ValueError: It is neither `bernoulli` nor `gaussian(scale)`.
+    """
+    with torch.no_grad():
+        pixels = vae.likelihood(vae.prior.rsample((1,))).base_dist
+    if type(pixels) is likelihoods.Bernoulli:
+        return {"name": "bernoulli"}
+    if type(pixels) is torch.distributions.Normal and bool((pixels.scale == pixels.scale.flatten()[0]).all()):
+        return {"name": "gaussian", "scale": pixels.scale.flatten()[0].item()}
+    raise ValueError(
+        f"model: the page knows the likelihoods bernoulli and gaussian(scale), not {type(pixels).__qualname__}"
+    )
+
+
+def _text(numbers: np.ndarray) -> str:
+    return base64.b64encode(numbers.tobytes()).decode()
+
+
+def _flat(net: nn.Module) -> list[nn.Module]:
+    """The layers in the order in which they run."""
+    if isinstance(net, Leading):
+        return _flat(net.net)
+    if isinstance(net, nn.Sequential):
+        return [layer for part in net for layer in _flat(part)]
+    return [net]
+
+
+def _dtype(net: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in net.parameters()), torch.get_default_dtype())
+
+
+def _device(net: nn.Module) -> torch.device:
+    return next((p.device for p in net.parameters()), torch.device("cpu"))
+
+
+def _bias(layer: Any, bits: int) -> Data:
+    return {"bias": array(layer.bias, bits)} if layer.bias is not None else {}
+
+
+def _linear(layer: nn.Linear, x: Tensor, y: Tensor, bits: int) -> Data:
+    sizes = [layer.in_features, layer.out_features]
+    return {"type": "linear", "sizes": sizes, "weight": array(layer.weight, bits), **_bias(layer, bits)}
+
+
+def _convolution(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, y: Tensor, bits: int) -> Data:
+    square = all(len(set(pair)) == 1 for pair in (layer.kernel_size, layer.stride, layer.padding))
+    if not square or layer.groups != 1 or set(layer.dilation) != {1} or layer.padding_mode != "zeros":
+        raise ValueError(f"layer: the page knows square kernels without groups or dilation, zeros around; not {layer}")
+    return {
+        "type": "convTransposed" if isinstance(layer, nn.ConvTranspose2d) else "conv",
+        "channels": list(layer.weight.shape[:2]), "from": list(x.shape[2:]), "to": list(y.shape[2:]),
+        "kernel": layer.kernel_size[0], "stride": layer.stride[0], "padding": int(layer.padding[0]),
+        "weight": array(layer.weight, bits), **_bias(layer, bits),
+    }  # fmt: skip
+
+
+def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor, y: Tensor, bits: int) -> Data:
+    if layer.running_mean is None or layer.running_var is None:
+        raise ValueError(f"layer: the page knows batch normalisation with running statistics, not {layer}")
+    mean, variance = layer.running_mean.double(), layer.running_var.double()
+    factor = (variance + layer.eps).rsqrt() * (1 if layer.weight is None else layer.weight.double())
+    shift = (0 if layer.bias is None else layer.bias.double()) - mean * factor
+    return {"type": "affine", "factor": array(factor), "shift": array(shift), "area": y[0, 0].numel()}
+
+
+_SHAPING = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)  # change nothing that the page stores
+_LAYERS: dict[type, Callable[[Any, Tensor, Tensor, int], Data]] = {
+    nn.Linear: _linear, nn.Conv2d: _convolution, nn.ConvTranspose2d: _convolution,
+    nn.BatchNorm1d: _batch_norm, nn.BatchNorm2d: _batch_norm,
+    nn.ReLU: lambda layer, *_: {"type": "relu"}, nn.SiLU: lambda layer, *_: {"type": "silu"},
+    nn.LeakyReLU: lambda layer, *_: {"type": "leakyRelu", "slope": layer.negative_slope},
+    nn.ELU: lambda layer, *_: {"type": "elu", "alpha": layer.alpha},
+    nn.Sigmoid: lambda layer, *_: {"type": "sigmoid"}, nn.Tanh: lambda layer, *_: {"type": "tanh"},
+    SoftplusScale: lambda layer, x, y, bits: {"type": "softplusScale", "size": y.shape[-1]},
+}  # fmt: skip
+KNOWN = (*(layer.__name__ for layer in (*_LAYERS, nn.Softplus, *_SHAPING)), "Sequential", "Leading")
+
+
+def _known(layer: nn.Module) -> Callable[[Any, Tensor, Tensor, int], Data]:
+    if type(layer) is nn.Softplus and layer.beta == 1:
+        return lambda *_: {"type": "softplus"}
+    if type(layer) not in _LAYERS:
+        raise ValueError(f"layer: the page does not know {layer}; it knows {', '.join(sorted(KNOWN))}")
+    return _LAYERS[type(layer)]
