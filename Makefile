@@ -30,7 +30,7 @@ help:
 	@echo "make chapter NAME=08_name TITLE=\"...\"       a new chapter from the template"
 	@echo "make offline                               the book as a zip that needs no network: _build/beyond-the-elbo.zip"
 	@echo "make slides                                a deck for each chapter, no network needed: _build/slides/index.html"
-	@echo "make student                               chapters without solutions, and an nbgrader course: _build/student"
+	@echo "make student [SEED=...]                    chapters without solutions, and an nbgrader course: _build/student"
 	@echo "make fork REPO=owner/name                  point badges, launch buttons and set-up cells at a fork"
 	@echo "make clean                                 remove what was built (not the environment)"
 
@@ -41,7 +41,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { echo "Making $(VENV) with $(PYTHON) ..."; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing what the library, the book and the tests need ..."
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile \
-		--constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[notebook,book,test]'
+		--constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[notebook,book,test,teach]'
 	@touch $@
 
 book: _build/html/index.html
@@ -91,7 +91,7 @@ slides: $(READY)
 	@$(BIN)/python -m tools.slides $(OUT)
 
 student: $(READY)
-	@$(BIN)/python -m tools.student $(OUT)
+	@$(BIN)/python -m tools.student --seed "$(SEED)" $(OUT)
 
 fork: $(READY)
 	@test -n "$(REPO)" || { echo "make fork REPO=owner/name"; exit 1; }

@@ -1,91 +1,54 @@
-"""The student edition: `python -m tools.student [folder]` writes the chapters as assignments, without outputs.
+"""For a class: `python -m tools.student [--seed SEED] [folder]` writes chapters to hand out and a course to be graded.
 
-    release/<chapter>/<chapter>.ipynb   without solutions, to be handed out as they are
-    source/<chapter>/<chapter>.ipynb    with solutions and points: what `nbgrader generate_assignment` starts from
-    nbgrader_config.py                  makes the folder an nbgrader course
-
-What nbgrader would release from `source` is `release`. A self-check is worth a point, a written derivation two.
+chapters/<chapter>.ipynb   without solutions and without outputs; their checks are for the students themselves
+course/                    an nbgrader course: graded tasks whose numbers and hidden tests follow from the seed
 """
 
+import argparse
 import re
-import sys
 from pathlib import Path
 
-import nbformat
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell
 
+from tools.course.draw import the_seed
+from tools.course.nbgrader import write_course
 from tools.notebooks import FOLDER, ROOT, read_script, tags, write
 
-DERIVATION = re.compile(r"<details><summary>Solution</summary>\n(.*?)</details>\n*", re.DOTALL)
+DERIVATION = re.compile(r"\n*<details><summary>Solution</summary>\n.*?</details>\n*", re.DOTALL)
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION$", re.DOTALL | re.MULTILINE)
-TITLE = '# @title Solution { display-mode: "form" }\n'
-INVITATION = "Write your answer in place of the folded solution"
-CODE_STUB = "# YOUR CODE HERE\nraise NotImplementedError()"  # nbgrader's own
-TEXT_STUB = "YOUR ANSWER HERE"
-CONFIG = """c = get_config()
-c.CourseDirectory.course_id = "vaekit"
-c.CourseDirectory.root = {folder!r}
-"""
+STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
 
 
-def graded(cell: NotebookNode, grade_id: str, *, solution: bool, points: int | None) -> None:
-    """Mark a cell for nbgrader; no points: it is not graded itself."""
-    kind = {"solution": solution, "grade": points is not None, "locked": not solution, "task": False}
-    mark = NotebookNode(schema_version=3, grade_id=grade_id, **kind)
-    if points is not None:
-        mark.points = points
-    cell.metadata["nbgrader"] = mark
-
-
-def as_assignment(notebook: NotebookNode) -> NotebookNode:
-    """A chapter with nbgrader's metadata; a derivation's solution becomes a cell of its own."""
-    cells, number = [], 0
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = cell.source.replace(INVITATION, "Write your answer in place of the stub")
-            for k, part in enumerate(DERIVATION.split(cell.source)):  # text, solution, text, ...
-                if found := re.findall(r"^### Exercise (\d+)", part, re.MULTILINE):
-                    number = int(found[-1])
-                if part.strip():
-                    cells.append(new_markdown_cell(part.strip(), id=f"{cell.id}-{k}"))
-                    if k % 2:
-                        graded(cells[-1], f"derivation-{number}", solution=True, points=2)
-        else:
-            cells.append(cell)
-            if "solution" in tags(cell):
-                cell.source, cell.metadata = cell.source.replace(TITLE, ""), NotebookNode()
-                graded(cell, f"answer-{number}", solution=True, points=None)
-            elif "check" in tags(cell):
-                cell.metadata = NotebookNode()
-                graded(cell, f"check-{number}", solution=False, points=1)
-    return NotebookNode({**notebook, "cells": cells})
-
-
-def without_solutions(notebook: NotebookNode) -> NotebookNode:
-    """An assignment whose solutions have given way to nbgrader's stubs."""
-    notebook = nbformat.from_dict(notebook)
-    for cell in notebook.cells:
-        if not cell.metadata.get("nbgrader", {}).get("solution"):
+def without_solutions(chapter: NotebookNode) -> NotebookNode:
+    """A chapter whose solutions have given way to stubs, or have gone where the stub is a cell of its own."""
+    own_stubs = any("exercise" in tags(cell) and cell.cell_type == "code" for cell in chapter.cells)
+    cells = []
+    for cell in chapter.cells:
+        if "solution" in tags(cell) and own_stubs:
             continue
         if cell.cell_type == "markdown":
-            cell.source = TEXT_STUB
+            cell.source = DERIVATION.sub("\n\n*Your derivation here.*\n\n", cell.source).strip()
         else:
-            cell.source = SOLUTION.sub(lambda m: "\n".join(m[1] + line for line in CODE_STUB.split("\n")), cell.source)
-    return notebook
+            cell.source = SOLUTION.sub(lambda m: "\n".join(m[1] + line for line in STUB.split("\n")), cell.source)
+        if cell.source:
+            cells.append(cell)
+    return NotebookNode({**chapter, "cells": cells})
 
 
-def main(folder: Path) -> None:
-    """Write both editions of every chapter."""
+def main(folder: Path, seed: str) -> None:
+    """Write the chapters and the course."""
+    (folder / "chapters").mkdir(parents=True, exist_ok=True)
     for script in sorted(FOLDER.glob("[0-9]*.py")):
-        assignment = as_assignment(read_script(script))
-        for edition, notebook in (("source", assignment), ("release", without_solutions(assignment))):
-            path = folder / edition / script.stem / f"{script.stem}.ipynb"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write(notebook, path)
-    (folder / "nbgrader_config.py").write_text(CONFIG.format(folder=str(folder)), encoding="utf-8")
-    print(f"The student edition: {folder}/release; with solutions, for nbgrader: {folder}/source")
+        write(without_solutions(read_script(script)), folder / "chapters" / f"{script.stem}.ipynb")
+    write_course(folder / "course", seed)
+    print(
+        f"To hand out: {folder}/chapters. To grade with nbgrader: {folder}/course. Seed: {seed} (keep it to yourself)"
+    )
 
 
 if __name__ == "__main__":
-    main((Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "_build" / "student").resolve())
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seed", default=None)
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "_build" / "student")
+    given = parser.parse_args()
+    main(given.folder.resolve(), the_seed(given.seed or None))

@@ -1,128 +1,149 @@
-"""The student edition: no solution is left in it, and its self-checks tell the empty answer from the right one."""
+"""For a class: chapters without solutions, and graded tasks that tell a right answer from every common error."""
 
-import builtins
+import math
 import re
-import symtable
 
 import nbformat
 import pytest
+import yaml
 
 from tools import notebooks, student
+from tools.course.assignment import CHAPTERS, EXPERIMENT, assignment, with_slip
+from tools.course.draw import fill, the_seed
+from tools.course.nbgrader import hidden
+from tools.course.points import default, kept
 
-SCRIPTS = sorted(notebooks.FOLDER.glob("[0-9]*.py"))
-chapters = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-
-
-def graded(notebook):
-    return [cell for cell in notebook.cells if "nbgrader" in cell.metadata]
+SEEDS = ("one", "two", "three")
+chapters = pytest.mark.parametrize("chapter", CHAPTERS)
 
 
 @pytest.fixture(scope="module")
-def editions(tmp_path_factory):
-    """By chapter: the assignment and the release, as written."""
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("student")
-    student.main(folder)
-    files = {p.stem: [folder / kind / p.stem / f"{p.stem}.ipynb" for kind in ("source", "release")] for p in SCRIPTS}
-    return {chapter: [nbformat.read(path, 4) for path in paths] for chapter, paths in files.items()}
+    student.main(folder, "one")
+    return folder
+
+
+# --- the chapters -----------------------------------------------------------------------------------------------------
 
 
 @chapters
-def test_an_assignment_follows_nbgraders_conventions(path, editions):
-    for notebook in editions[path.stem]:
-        nbformat.validate(notebook)
-        cells = graded(notebook)
-        ids = [cell.metadata.nbgrader.grade_id for cell in cells]
-        assert len(set(ids)) == len(ids) and all(re.fullmatch(r"[a-z]+-\d+", name) for name in ids)
-        for cell in cells:
-            mark = cell.metadata.nbgrader
-            kind = mark.grade_id.split("-")[0]
-            expected = {"answer": (False, True, None), "check": (True, False, 1), "derivation": (True, True, 2)}[kind]
-            assert (mark.grade, mark.solution, mark.get("points")) == expected
-            assert (mark.schema_version, mark.locked, mark.task) == (3, not mark.solution, False)
-            assert cell.cell_type == ("markdown" if kind == "derivation" else "code")
-        exercises = re.findall(r"^### Exercise (\d+)", "\n".join(c.source for c in notebook.cells), re.MULTILINE)
-        assert exercises == [str(k) for k in range(1, len(exercises) + 1)] and len(exercises) >= 4
-        assert {name.split("-")[1] for name in ids} == set(exercises)  # an exercise without a mark would be lost
-        assert any(name.startswith("derivation") for name in ids)
-        assert not any(cell.get("outputs") for cell in notebook.cells)
+def test_no_solution_and_no_output_is_left_in_a_chapter(chapter, folder):
+    notebook = nbformat.read(folder / "chapters" / f"{chapter}.ipynb", 4)
+    nbformat.validate(notebook)
+    text = "\n".join(cell.source for cell in notebook.cells)
+    assert "BEGIN SOLUTION" not in text and "<summary>Solution" not in text
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    script = notebooks.read_script(notebooks.FOLDER / f"{chapter}.py")
+    for lesson in re.findall(r"^## \d+\. .*", "\n".join(c.source for c in script.cells), re.MULTILINE):
+        assert lesson in text
+    stubs = [cell.source for cell in notebook.cells if {"solution", "exercise"} & set(notebooks.tags(cell))]
+    assert stubs
+    for cell in script.cells:
+        for solution in re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", cell.source, re.DOTALL):
+            lines = [line for line in solution.splitlines() if len(line.strip()) > 30]
+            assert not any(line in stub for line in lines for stub in stubs)
+
+
+# --- the graded tasks -------------------------------------------------------------------------------------------------
+
+
+def score(found, code):
+    """Points of an answer by the hidden tests, as nbgrader would give them."""
+    scope, points = {"math": math}, 0
+    exec(code, scope)
+    for part in found.parts:
+        try:
+            exec(hidden(part, part.points), dict(scope))
+            points += part.points
+        except Exception:
+            pass
+    return points
 
 
 @chapters
-def test_no_solution_is_left_in_a_release(path, editions):
-    assignment, release = editions[path.stem]
-    assert len(release.cells) == len(assignment.cells)
-    text = "\n".join(cell.source for cell in release.cells)
-    assert "BEGIN SOLUTION" not in text and "<summary>Solution" not in text and "folded solution" not in text
-    for with_, without in zip(graded(assignment), graded(release), strict=True):
-        if not with_.metadata.nbgrader.solution:
-            assert with_.source == without.source
-        elif with_.cell_type == "markdown":
-            assert without.source == student.TEXT_STUB and len(with_.source) > 200
-        else:
-            solution = re.search(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", with_.source, re.DOTALL)[1]
-            lines = {line.strip() for line in solution.splitlines()} - {""}
-            assert lines and not lines & {line.strip() for line in without.source.splitlines()}
-            assert without.source.count("raise NotImplementedError()") == with_.source.count("### BEGIN SOLUTION")
-            signature = [line for line in with_.source.splitlines() if line.startswith("def ")]
-            assert signature == [line for line in without.source.splitlines() if line.startswith("def ")]
-
-
-# --- the self-checks --------------------------------------------------------------------------------------------------
-
-
-def names(source):
-    """The global names that a cell binds, and those that it uses, functions' bodies included."""
-
-    def tables(table):
-        return [table, *(inner for child in table.get_children() for inner in tables(child))]
-
-    cell, *inside = tables(symtable.symtable(source, "cell", "exec"))
-    bound = {s.get_name() for s in cell.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
-    used = {s.get_name() for s in cell.get_symbols() if s.is_referenced()}
-    return bound, used | {s.get_name() for table in inside for s in table.get_symbols() if s.is_global()}
-
-
-def needed(sources, wanted):
-    """The cells among `sources` that the names in `wanted` depend on, in order."""
-    keep = set()
-    wanted = {(name, len(sources)) for name in wanted}
-    while wanted:
-        name, before = wanted.pop()
-        if hasattr(builtins, name):
-            continue
-        where = next((k for k in reversed(range(before)) if name in names(sources[k])[0]), None)
-        if where is not None and where not in keep:
-            keep.add(where)
-            wanted |= {(used, where) for used in names(sources[where])[1]}
-    return [sources[k] for k in sorted(keep)]
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_model_answer_has_all_points_and_each_common_error_loses_some(chapter, seed):
+    found = assignment(chapter, seed)
+    total = sum(part.points for part in found.parts)
+    assert score(found, found.answer) == total and len(found.slips) >= 4
+    for says in found.slips:
+        assert score(found, with_slip(found, says)) < total, says
 
 
 @chapters
-def test_a_check_passes_the_solution_and_tells_what_an_empty_answer_lacks(path, editions, capsys, monkeypatch):
-    """Each check is run after the stub and after the solution, upon just the cells that it depends on."""
-    monkeypatch.setenv("VAEKIT_PROFILE", "smoke")
-    assignment, release = editions[path.stem]
-    pairs = [p for p in zip(assignment.cells, release.cells, strict=True) if p[0].cell_type == "code"]
-    pairs = [p for p in pairs if "setup" not in notebooks.tags(p[0])]
-    kinds = [p[0].metadata.get("nbgrader", {}).get("grade_id", "").split("-")[0] for p in pairs]
-    start = min(k for k, kind in enumerate(kinds) if kind)
-    exercises = [p[0].source for p in pairs[start:]]
-    before = [p[0].source for p in pairs[:start]]
-    used = set().union(*(names(source)[1] for source in exercises)) - set().union(*(names(s)[0] for s in exercises))
-    scope = {"__name__": "__main__"}
-    for source in needed(before, used):
-        exec(compile(source, path.stem, "exec"), scope)
-    capsys.readouterr()
-    checks = 0
-    for k in range(start, len(pairs)):
-        if kinds[k] != "check":
-            exec(compile(pairs[k][0].source, path.stem, "exec"), scope)
-            continue
-        number = pairs[k][0].metadata.nbgrader.grade_id.split("-")[1]
-        answer = next(j for j in reversed(range(k)) if kinds[j] == "answer")
-        for cell, said in ((pairs[answer][1], "not filled in yet"), (pairs[answer][0], "correct")):
-            exec(compile(cell.source, path.stem, "exec"), scope)
-            exec(compile(pairs[k][0].source, path.stem, "exec"), scope)
-            assert capsys.readouterr().out == f"Exercise {number}: {said}.\n"
-        checks += 1
-    assert checks >= 3
+def test_an_empty_answer_and_tricks_have_no_points(chapter):
+    found = assignment(chapter, "one")
+    names = re.findall(r"^def (\w+)", found.answer, re.MULTILINE)
+    stub = "\n".join(f"def {name}(*a):\n    raise NotImplementedError()" for name in names)
+    assert score(found, stub) == 0
+    shadows = "\n".join(f"{n} = lambda *a: 0" for n in ("abs", "float", "hasattr", "isinstance", "range", "check"))
+    constant = "\n".join(f"def {name}(*a): return 0.123456" for name in names)
+    anything = "\n".join(f"def {name}(*a): return Yes()" for name in names)
+    agreeable = """
+class Yes:
+    def __getitem__(self, k): return self
+    def __sub__(self, other): return 0.0
+    __rsub__ = __sub__
+    def __eq__(self, other): return True
+    def __float__(self): return 0.0
+    def item(self): return self
+"""
+    assert score(found, f"{shadows}\n{constant}") == 0
+    assert score(found, f"{agreeable}\n{anything}") == 0
+
+
+@chapters
+def test_another_seed_asks_for_other_numbers(chapter):
+    tests = [[test for part in assignment(chapter, seed).parts for test in part.tests] for seed in SEEDS]
+    assert tests[0] != tests[1] != tests[2] != tests[0]
+    assert tests[0] == [test for part in assignment(chapter, SEEDS[0]).parts for test in part.tests]
+
+
+@chapters
+def test_an_experiment_s_model_answer_compiles_and_its_key_adds_up(chapter):
+    found = assignment(chapter, "one")
+    compile(found.model, chapter, "exec")
+    assert "epochs, seeds" in found.model and sum(points for points, _ in found.key) == EXPERIMENT
+    assert "@" not in found.task + found.experiment + found.expect + "".join(says for _, says in found.key)
+
+
+# --- points and seeds -------------------------------------------------------------------------------------------------
+
+
+def test_edited_points_are_kept_and_bad_ones_refused(tmp_path):
+    path = tmp_path / "points.yml"
+    assert kept(path, "one") == default("one")
+    path.write_text(path.read_text().replace("bound: 3", "bound: 7"))
+    assert kept(path, "one")["01_vae"]["bound"] == 7
+    for change, says in (
+        (lambda p: p["01_vae"].pop("gap"), "01_vae: expected points for bound, guess, gap, experiment"),
+        (lambda p: p["01_vae"].update(gap=-1), "gap: expected a whole number from 0 on, got -1"),
+        (lambda p: p["01_vae"].update(gap="many"), "got 'many'"),
+        (lambda p: p.pop("07_together"), "07_together: expected points"),
+    ):
+        points = default("one")
+        change(points)
+        path.write_text(yaml.safe_dump(points))
+        with pytest.raises(ValueError, match=says):
+            kept(path, "one")
+
+
+def test_a_seed_is_kept_and_a_strange_one_refused(tmp_path):
+    path = tmp_path / "deep" / "seed.txt"
+    drawn = the_seed(None, path)
+    assert len(drawn) >= 8 and the_seed(None, path) == drawn
+    assert the_seed("term-1", path) == "term-1" == the_seed(None, path)
+    with pytest.raises(ValueError, match=r"SEED: expected letters, digits.*got 'a b'"):
+        the_seed("a b", path)
+
+
+def test_a_text_without_its_number_is_refused():
+    assert fill("@a@ and @b@", {"a": 1, "b": 2.5}) == "1 and 2.5"
+    with pytest.raises(ValueError, match="none for b"):
+        fill("@a@ and @b@", {"a": 1})
+
+
+def test_an_unknown_chapter_is_refused():
+    with pytest.raises(ValueError, match=r"chapter: expected one of 01_vae.*got '99_none'"):
+        assignment("99_none", "one")

@@ -1,0 +1,1 @@
+"""What a lecturer gets beside the book: graded tasks, exams, keys and handouts, their numbers drawn from a seed."""

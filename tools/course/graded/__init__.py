@@ -1,0 +1,1 @@
+"""One module a chapter: its graded task and its experiment, with numbers to be drawn."""
