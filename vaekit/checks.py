@@ -1,8 +1,10 @@
 """What public functions ask of their input; errors name the argument, what came and what is expected."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -74,13 +76,43 @@ def images(
         raise ValueError(f"{name}: expected pixels in [0, 1], got values from {low:.4g} to {high:.4g}; divide by 255?")
 
 
-def at_least(value: float, least: float, name: str) -> None:
-    """Raise `ValueError` unless the number `value` is at least `least` (NaN is not)."""
-    if not value >= least:
-        raise ValueError(f"{name}: expected at least {least}, got {value}")
+def count(value: object, least: int, name: str) -> None:
+    """Raise `ValueError` unless `value` is a whole number, of a type for whole numbers, of at least `least`."""
+    whole = hasattr(value, "__index__") and not isinstance(value, bool | Tensor)
+    if not whole or value < least:  # type: ignore[operator]
+        expected = f"at least {least}" if whole else f"a whole number, at least {least}"
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
 
 
-def positive(value: float, name: str) -> None:
-    """Raise `ValueError` unless the number `value` is above zero and finite."""
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{name}: expected a positive finite number, got {value}")
+def at_least(value: object, least: float, name: str) -> None:
+    """Raise `ValueError` unless `value` is a finite number of at least `least`."""
+    if not _is_number(value):
+        raise ValueError(f"{name}: expected a number, at least {least}, got {shown(value)}")
+    if not least <= value < math.inf:  # type: ignore[operator]
+        raise ValueError(f"{name}: expected at least {least}{' and finite' * (value == math.inf)}, got {value}")
+
+
+def positive(value: object, name: str) -> None:
+    """Raise `ValueError` unless `value` is a number above zero and finite."""
+    if not _is_number(value) or not 0 < value < math.inf:  # type: ignore[operator]
+        raise ValueError(f"{name}: expected a positive finite number, got {shown(value)}")
+
+
+def function(value: object, name: str) -> None:
+    """Raise `ValueError` unless `value` can be called."""
+    if not callable(value):
+        raise ValueError(f"{name}: expected a function, got {shown(value)}")
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and not value.is_complex()
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def shown(value: object) -> str:
+    """How an error names what came: a tensor by its shape, a long list by its beginning."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        return f"a tensor of shape {tuple(value.shape)}"
+    said = repr(value)
+    return said if len(said) < 80 else f"{said[:77]}..."

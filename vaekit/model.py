@@ -80,7 +80,11 @@ class VAE(nn.Module):
             ValueError: `x` is no batch of finite floating-point images, or the encoder does not return `[B, 2D]`.
         """
         checks.images(x, dtype=self._zero.dtype)
-        moments = self.encoder(x).to(x.dtype)  # [B, 2D]; back from half precision under autocast
+        try:
+            moments = self.encoder(x).to(x.dtype)  # [B, 2D]; back from half precision under autocast
+        except RuntimeError:
+            self.check_images(x)  # if it is their size, say so
+            raise
         if moments.shape != (*x.shape[: moments.ndim - 1], 2 * self.latent_dim):
             raise ValueError(
                 f"encoder: expected output of shape [B, 2 * {self.latent_dim}] (mean and log std) for x of shape "
@@ -108,9 +112,32 @@ class VAE(nn.Module):
                 likelihood) leave [0, 1].
         """
         p_x_z = self.likelihood(z)
-        unit_range = isinstance(p_x_z.base_dist, Bernoulli | Categorical256)
-        checks.images(x, shape=p_x_z.event_shape, dtype=self._zero.dtype, unit_range=unit_range)
+        self._check(x, p_x_z)
         return p_x_z.log_prob(x)
+
+    @torch.no_grad()
+    def check_images(self, x: Tensor, *, name: str = "x") -> None:
+        """Refuse images, on any device, that the model gives no probability; `fit` asks once for a whole data set.
+
+        Args:
+            x: Images `[B, *image]`.
+            name: How the caller calls them, for the error.
+
+        Raises:
+            ValueError: As for `log_likelihood`.
+        """
+        training = {module: module.training for module in self.modules()}
+        self.eval()  # so that no layer learns from the one image that is decoded here
+        try:
+            p_x_z = self.likelihood(self._zero.expand(1, self.latent_dim))
+        finally:
+            for module, before in training.items():
+                module.training = before
+        self._check(x, p_x_z, name)
+
+    def _check(self, x: Tensor, p_x_z: Independent, name: str = "x") -> None:
+        unit_range = isinstance(p_x_z.base_dist, Bernoulli | Categorical256)
+        checks.images(x, name=name, shape=p_x_z.event_shape, dtype=self._zero.dtype, unit_range=unit_range)
 
     def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
         r"""$\log p_\theta(x, z) = \log p(z) + \log p_\theta(x \mid z)$ in nats; shapes as in `log_likelihood`."""

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from vaekit import checks
+from vaekit.training.ascent import Objective, Schedule
+from vaekit.training.asked import check_images, check_settings
 from vaekit.training.devices import default_device
-from vaekit.training.loop import Objective, Schedule
+from vaekit.training.objectives import module_of
 from vaekit.training.seeding import generator, mix, seeded
 
 
@@ -63,7 +65,8 @@ def fit_ensemble(
         torch.Size([3, 2])
     """
     seeds = range(len(models)) if seeds is None else seeds
-    _check(models, objective, x, seeds, epochs=epochs, batch_size=batch_size, lr=lr)
+    _check(models, objective, x, seeds)
+    check_settings(epochs=epochs, batch_size=batch_size, lr=lr, schedules=schedules)
     device = torch.device(device or default_device())
     objectives: Sequence[Objective] = objective if isinstance(objective, Sequence) else [objective] * len(models)
     pairs = [_Pair(m, o).to(device).train() for m, o in zip(models, objectives, strict=True)]
@@ -119,19 +122,20 @@ class _Pair(nn.Module):
         return self.objective(self.model, x, **weights)
 
 
-def _check(
-    models: Sequence[nn.Module], objective: object, x: Tensor, seeds: Sequence[int], *, epochs: int, batch_size: int,
-    lr: float,
-) -> None:  # fmt: skip
-    checks.images(x)
-    checks.at_least(len(models), 1, "models")
-    checks.at_least(epochs, 1, "epochs")
-    checks.at_least(batch_size, 1, "batch_size")
-    checks.positive(lr, "lr")
+def _check(models: Sequence[nn.Module], objective: object, x: Tensor, seeds: Sequence[int]) -> None:
+    if not isinstance(models, Sequence) or not models or not all(isinstance(m, nn.Module) for m in models):
+        raise ValueError(f"models: expected a list of one or more modules, got {checks.shown(models)}")
+    for model in models:
+        check_images(model, x, None, unit_range=False)
     if len(seeds) != len(models):
         raise ValueError(f"seeds: expected one for each of the {len(models)} models, got {len(seeds)}")
+    for seed in seeds:
+        checks.count(seed, 0, "seeds")
     if isinstance(objective, Sequence):
         if len(objective) != len(models):
             raise ValueError(f"objective: expected one for each of the {len(models)} models, got {len(objective)}")
-    elif isinstance(objective, nn.Module) and any(True for _ in objective.parameters()):
+        return
+    checks.function(objective, "objective")
+    inside = module_of(objective)
+    if inside is not None and any(True for _ in inside.parameters()):
         raise ValueError("objective: it has parameters; expected a sequence of such modules, one for each model")

@@ -3,22 +3,21 @@ r"""Training: one plain loop that maximises the mean of an objective over a data
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from vaekit import checks
 from vaekit.training import distributed
+from vaekit.training.ascent import Ascent, Objective, Schedule
+from vaekit.training.asked import check_images, check_settings, identity
 from vaekit.training.devices import default_device
-from vaekit.training.runs import Log, open_run, restore, weights_of, write_epoch
+from vaekit.training.runs import Log, Run
 from vaekit.training.seeding import generator, mix, seeded
-
-Objective = Callable[..., Tensor]
-Schedule = Callable[[int], float]
 
 
 class History(NamedTuple):
@@ -117,96 +116,42 @@ def fit(
         >>> len(history.train), history.stopped
         (2, 'finished')
     """
-    checks.images(x, unit_range=binarise)
-    for name, value in {"epochs": epochs, "batch_size": batch_size, "checkpoint_every": checkpoint_every}.items():
-        checks.at_least(value, 1, name)
-    checks.positive(lr, "lr")
-    checks.at_least(seed, 0, "seed")
-    if validation is not None:
-        checks.images(validation, name="validation", shape=tuple(x.shape[1:]), unit_range=binarise)
-    if patience is not None:
-        checks.at_least(patience, 1, "patience")
-        if validation is None:
-            raise ValueError("patience: expected validation images beside it, got none")
-
+    check_settings(
+        epochs=epochs, batch_size=batch_size, checkpoint_every=checkpoint_every, lr=lr, seed=seed, patience=patience,
+        validation=validation, schedules=schedules, amp=amp,
+    )  # fmt: skip
+    checks.function(objective, "objective")
+    check_images(model, x, validation, unit_range=binarise)
     device = distributed.device_of_process(torch.device(device or default_device()))
-    rank, processes = distributed.join(device)
-    trained: dict[str, nn.Module] = {"model": model.to(device)}
-    if isinstance(objective, nn.Module):
-        trained["objective"] = objective.to(device)
-    distributed.broadcast(trained.values())
-    parameters = list(dict.fromkeys(p for m in trained.values() for p in m.parameters() if p.requires_grad))
-    optim = optimizer(parameters, lr=lr)
-    scaler = torch.amp.GradScaler(device.type, enabled=amp is torch.float16)
-    exact = torch.float32 if device.type == "mps" else torch.float64  # for sums over a data set
+    ascent = Ascent(model, objective, device=device, optimizer=optimizer, lr=lr, schedules=schedules, amp=amp)
+    settings = {} if checkpoints is None else identity(
+        model, objective, x, validation, optimizer=optimizer, schedules=schedules, lr=lr, batch_size=batch_size,
+        binarise=binarise, patience=patience, seed=seed, amp=amp, processes=ascent.processes,
+    )  # fmt: skip
+    run = Run(checkpoints, settings, every=checkpoint_every)
+    log = run.open(ascent, resume=resume, epochs=epochs, patience=patience)
     x = x.to(device)
     if validation is not None:
         validation = validation.to(device)
         if binarise:
             validation = torch.bernoulli(validation, generator=generator(device, seed))
 
-    def ascend(images: Tensor, batch: int, step: int) -> Tensor:
-        """One step on this process's `images` of a batch of `batch`; returns the sum of their nats."""
-        optim.zero_grad()
-        total = torch.zeros((), device=device, dtype=exact)
-        if len(images):
-            weights = {name: schedule(step) for name, schedule in (schedules or {}).items()}
-            with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
-                nats = objective(model, images, **weights)  # [B]
-            if nats.shape != (len(images),):
-                raise ValueError(f"objective: expected shape [{len(images)}], got {tuple(nats.shape)}")
-            loss = -nats.sum() / batch
-            scaler.scale(loss).backward()
-            total = nats.detach().sum(dtype=exact)
-        distributed.sum_gradients(parameters)
-        if not distributed.sum_over_processes(total.clone()).isfinite():
-            raise FloatingPointError("the objective became NaN or infinite")
-        scaler.step(optim)
-        scaler.update()
-        return total
-
-    log = Log()
-    folder = Path(checkpoints) if checkpoints is not None else None
-    if folder:
-        settings = {
-            "images": [*x.shape], "pixel_sum": x.sum(dtype=exact).item(), "binarise": binarise, "seed": seed,
-            "optimizer": getattr(optimizer, "__name__", type(optimizer).__name__), "lr": lr, "batch_size": batch_size,
-            "processes": processes,
-        }  # fmt: skip
-        log = open_run(folder, settings, trained, optim, resume=resume, writes=rank == 0)
-
     steps = -(-len(x) // batch_size)  # in an epoch
-    bar = tqdm(total=epochs * steps, initial=log.step, unit="step", disable=not progress or rank > 0)
-    good, stopped, began = weights_of(trained), "finished", time.perf_counter()
+    bar = tqdm(total=epochs * steps, initial=log.step, unit="step", disable=not progress or ascent.rank > 0)
+    good, stopped, began = ascent.weights(), "finished", time.perf_counter()
     try:
-        while log.epoch < epochs:
-            if patience is not None and _epochs_without_gain(log.validation) >= patience:
-                stopped = "early"
-                break
-            for module in trained.values():
-                module.train()
-            order, total = generator(device, seed, log.epoch), torch.zeros((), device=device, dtype=exact)
-            images = torch.bernoulli(x, generator=order) if binarise else x
-            with seeded(mix(seed, log.epoch, 1 + rank), device), checks.trusted():
-                for batch in torch.randperm(len(x), generator=order, device=device).split(batch_size):
-                    total += ascend(images[batch[rank::processes]], len(batch), log.step)
-                    log.step += 1
-                    bar.update()
-            for module in trained.values():
-                module.eval()
-            distributed.broadcast(trained.values())  # the running statistics of normalisation layers
-            log.epoch += 1
-            log.train.append(distributed.sum_over_processes(total).item() / len(x))
-            good = weights_of(trained)
+        while not log.is_over(epochs, patience):
+            _epoch(ascent, x, log, batch_size=batch_size, seed=seed, binarise=binarise, bar=bar)
+            good = ascent.weights()
             if validation is not None:
-                log.validation.append(_validate(model, objective, validation, batch_size, seed, device))
-                if patience is not None and _epochs_without_gain(log.validation) == 0:
+                log.validation.append(ascent.measure(validation, batch_size, seed))
+                if patience is not None and log.epochs_without_gain() == 0:
                     log.best = good
+            run.write(log, good, ascent)
             bar.set_postfix_str(" / ".join(f"{v[-1]:.2f}" for v in (log.train, log.validation) if v) + " nats")
-            if folder and rank == 0:
-                write_epoch(folder, log, good, optim, settings, keep=log.epoch % checkpoint_every == 0)
+        stopped = "early" if log.epoch < epochs else "finished"
     except FloatingPointError as error:
-        restore(trained, good)
+        ascent.restore(good)
         raise FloatingPointError(
             f"{error} at step {log.step} (epoch {log.epoch + 1}); the weights are those at the end of epoch {log.epoch}"
             f". Try a smaller lr (now {lr}), a slower schedule, or amp=None"
@@ -216,23 +161,29 @@ def fit(
         warnings.warn(f"fit: interrupted in epoch {log.epoch + 1}; the model keeps its present weights", stacklevel=2)
     finally:
         bar.close()
-        for module in trained.values():
-            module.eval()
+        ascent.mode(training=False)
+        run.note(ascent)
     if log.best is not None and stopped != "interrupted":
-        restore(trained, log.best)
-    files = [folder / name for name in log.files] if folder else []
+        ascent.restore(log.best)
+    files = [run.folder / name for name in log.files] if run.folder else []
     return History(log.train, log.validation, files, stopped, time.perf_counter() - began)
 
 
-def _epochs_without_gain(values: list[float]) -> int:
-    return len(values) - 1 - int(np.argmax(values)) if values else 0
-
-
-@torch.no_grad()
-def _validate(
-    model: nn.Module, objective: Objective, images: Tensor, batch_size: int, seed: int, device: torch.device
-) -> float:
-    """Mean nats over `images`, with the same noise each time."""
-    with seeded(mix(seed), device), checks.trusted():
-        total = sum(objective(model, batch).sum() for batch in images.split(batch_size))
-    return distributed.from_first(float(total) / len(images), device)
+def _epoch(ascent: Ascent, x: Tensor, log: Log, *, batch_size: int, seed: int, binarise: bool, bar: tqdm) -> None:
+    """One pass over the images, in an order and with noise that follow from the seed, the epoch and the rank."""
+    ascent.mode(training=True)
+    order = generator(ascent.device, seed, log.epoch)
+    images = torch.bernoulli(x, generator=order) if binarise else x
+    total = torch.zeros((), device=ascent.device, dtype=ascent.exact)
+    with seeded(mix(seed, log.epoch, 1 + ascent.rank), ascent.device):
+        batches = torch.randperm(len(x), generator=order, device=ascent.device).split(batch_size)
+        for n, batch in enumerate(batches):
+            own = images[batch[ascent.rank :: ascent.processes]]  # this process's share
+            with checks.trusted() if n else nullcontext():  # the epoch's first step looks at what a transform makes
+                total += ascent.step(own, len(batch), log.step)
+            log.step += 1
+            bar.update()
+    ascent.mode(training=False)
+    distributed.broadcast(ascent.trained.values())  # the running statistics of normalisation layers
+    log.epoch += 1
+    log.train.append(distributed.sum_over_processes(total).item() / len(x))
