@@ -44,7 +44,7 @@ from vaekit import (
 from vaekit.datasets import binarise, load
 from vaekit.metrics import active_units, mean_and_standard_error, mutual_information
 from vaekit.notebook import (
-    COLOURS, check, frames, image_grid, image_rows, markdown_table, pick,
+    COLOURS, check, frames, hint, image_grid, image_rows, markdown_table, pick,
     save_results, show, tell, use_style,
 )
 from vaekit.training import default_device, seeded
@@ -101,6 +101,9 @@ show(
 #
 # This model will be our touchstone throughout the chapter. Below we compare the naive average with the truth.
 
+
+# %% [markdown]
+# **Predict, then run.** The average over draws from the prior is unbiased. Will its logarithm err upwards, downwards, or to both sides? And how many more draws do you expect to need for each further latent variable? Write both guesses down before you look.
 
 # %%
 def linear_model(
@@ -232,6 +235,9 @@ show(
 # $\log p(x, z)$ is quadratic and the exact gradient at $\mu$ is $\nabla_z \log p(x, z)|_{z=\mu}$.
 
 
+# %% [markdown]
+# **Predict, then run.** One latent variable, then twenty. For which of the two estimators does it matter how many there are, and why?
+
 # %%
 def gradient_draws(latent_dim: int, draws: int = 20_000) -> dict[str, torch.Tensor]:
     """Draws of both estimators of the gradient with respect to mu, [draws, D], and
@@ -302,6 +308,19 @@ tell(
     f"further than {max(standard_errors_off):.1f} of its standard errors from the "
     "exact gradient."
 )
+
+# %% [markdown]
+# **Warm-up 1.a · Reparameterise.** Fill in the blank: turn standard Gaussian noise into a draw of $q = \mathcal N(\mu, \operatorname{diag}\sigma^2)$, given $\mu$ and $\log\sigma$.
+
+# %% tags=["warm-up", "nbval-check-output"]
+def draw(
+    mean: torch.Tensor, log_std: torch.Tensor, epsilon: torch.Tensor
+) -> torch.Tensor:
+    """z ~ N(mean, exp(log_std)²) from epsilon ~ N(0, I); all are [B, D]."""
+    return ...  # fill in
+
+
+check("1.a", draw)
 
 # %% [markdown]
 # ## 5. One network for all posteriors
@@ -464,6 +483,20 @@ tell(
 # This is the **importance-weighted bound** ([Burda et al., 2016](https://arxiv.org/abs/1509.00519)). It can be maximised in place of the ELBO, and with a
 # thousand samples or more it is the usual estimate of a model's likelihood. In our touchstone the whole staircase is
 # visible. To make the gap worth seeing we take an *untrained* posterior, one that is too wide and off centre.
+
+# %% [markdown]
+# **Warm-up 1.b · From weights to a bound.** Given the logarithms of $S$ weights for each of $B$ images, fill in the bound. (The plain route through `exp` overflows for real images; which function of torch does not?)
+
+# %% tags=["warm-up", "nbval-check-output"]
+def log_mean_weight(log_w: torch.Tensor) -> torch.Tensor:
+    """The importance-weighted bound in nats, from log w [S, B]: [B]."""
+    return ...  # fill in
+
+
+check("1.b", log_mean_weight)
+
+# %% [markdown]
+# **Predict, then run.** The curve below starts at $S = 1$. On which of the two horizontal lines does it start, and towards which does it go? Could it cross the second one?
 
 # %%
 model, x = linear_model(12, 3, scale=0.7, seed=3)
@@ -815,6 +848,9 @@ tell(
 # In the linear model the threshold is exact: a direction with eigenvalue $\lambda_j$ survives while $\lambda_j > \beta s^2$
 # ([Lucas et al., 2019](https://arxiv.org/abs/1911.02469), for $\beta = 1$). Here we watch it happen on digits.
 
+# %% [markdown]
+# **Predict, then run.** As $\beta$ grows, do the latent variables fall silent one by one or all at once? And when the last one has gone, what does the decoder draw for a 3? (Warm-up for both: Exercise 1.2, which you can do now.)
+
 # %% tags=["hide-input"]
 betas = pick(
     smoke=[0.3, 1.0, 30.0],
@@ -967,72 +1003,100 @@ save_results(
 #
 # And two that remain in all of them: the likelihood of a pixel given $z$ knows nothing of its neighbours, so samples are soft; and every bound in this chapter is one-sided, so a good number may be a
 # good model or a good guess, while a bad number may be a bad guess alone.
-#
+
+# %% [markdown]
 # ## 11. Exercises
 #
-# Write your answer in place of the folded solution, then run the check below it: it tells you what is wrong.
-#
-# ### Exercise 1 · The KL term (warm-up, 10 minutes)
-#
-# For $q = \mathcal N(\mu, \operatorname{diag}\sigma^2)$ show that
-# $\mathrm{KL}(q \,\|\, \mathcal N(0, I)) = \tfrac12 \sum_d \big(\mu_d^2 + \sigma_d^2 - 1 - \log \sigma_d^2\big)$,
-# and write it as a function of the mean and the *log standard deviation*, one number for each row.
+# Fill in a stub, run it, and run the check below it: it says that the answer is right, or what is wrong with it. The solutions are folded.
+# Every exercise runs after the first two code cells of this page alone, so you can begin here; a check takes a second or two.
+# Each call of `hint` says a little more: the idea, then the first line, then the shapes.
 
-# %% tags=["solution", "hide-input"]
-# @title Solution { display-mode: "form" }
+# %% tags=["standalone", "nbval-check-output"]
+hint("1.1")
+
+# %% [markdown]
+# ### Exercise 1.1 · The KL term (10 minutes)
+#
+# For $q = \mathcal N(\mu, \operatorname{diag}\sigma^2)$ show on paper that
+# $\mathrm{KL}(q \,\|\, \mathcal N(0, I)) = \tfrac12 \sum_d \big(\mu_d^2 + \sigma_d^2 - 1 - \log \sigma_d^2\big)$.
+# Then write it as a function of the mean and the *log standard deviation*, one number for each row.
+#
+# <details><summary>Solution</summary>
+#
+# Both densities are products over $d$, so the logarithm of their ratio is a sum, and it is enough to treat one dimension:
+# $$\log \frac{q(z)}{p(z)} = -\tfrac12 \log \sigma^2 - \frac{(z - \mu)^2}{2\sigma^2} + \frac{z^2}{2},$$
+# in which the two $\tfrac12\log 2\pi$ have cancelled. Under $q$, $\mathbb E[(z - \mu)^2] = \sigma^2$ and $\mathbb E[z^2] = \mu^2 + \sigma^2$. So the mean is
+# $-\tfrac12\log\sigma^2 - \tfrac12 + \tfrac12(\mu^2 + \sigma^2)$, and the sum over $d$ is as stated.
+#
+# Your derivation is complete if it
+#
+# - says why the divergence is a sum over $d$ (independence under both densities);
+# - averages under $q$, not under $p$;
+# - uses $\mathbb E_q[z^2] = \mu^2 + \sigma^2$ and says where the $-1$ comes from;
+# - checks one case: at $\mu = 0$, $\sigma = 1$ the result is zero.
+#
+# </details>
+
+# %% tags=["exercise"]
 def kl_to_standard_normal(mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
     """KL(N(mean, exp(log_std)²) || N(0, I)) in nats: [B, D], [B, D] -> [B]."""
-    ### BEGIN SOLUTION
-    return 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std).sum(-1)
-    ### END SOLUTION
+    raise NotImplementedError
 
 
 # %% tags=["check", "nbval-check-output"]
-rng = torch.Generator().manual_seed(0)
-mean, log_std = torch.randn(6, 3, generator=rng).double(), torch.randn(6, 3, generator=rng).double()
-
-
-def kl_by_torch(mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
-    return kl_divergence(Normal(mean, log_std.exp()), Normal(torch.zeros_like(mean), 1)).sum(-1)
-
-
-check("Exercise 1", kl_to_standard_normal, kl_by_torch, on=[(mean, log_std)])
-
-# %% [markdown]
-# ### Exercise 2 · The threshold of collapse (core, 15 minutes)
-#
-# In the linear VAE with noise variance $s^2$ and KL weight $\beta$, use the argument "dividing the objective by $\beta$
-# is like another noise variance" and the closed form of section 6 to say how many latent variables stay active, given the eigenvalues of the data's covariance.
+check("1.1", kl_to_standard_normal)
+# hint("1.1")
 
 # %% tags=["solution", "hide-input"]
 # @title Solution { display-mode: "form" }
-def surviving_directions(eigenvalues: torch.Tensor, scale: float, beta: float) -> torch.Tensor:
-    """The number of directions that a linear beta-VAE with many latent variables keeps: [P] -> a 0-dimensional tensor."""
-    ### BEGIN SOLUTION
-    # E log p(x|z) / beta is, up to a constant, the log-likelihood of noise with variance beta * scale²; then
-    # W = U (Lambda - beta s² I)^(1/2) R is real only where the eigenvalue exceeds beta s².
-    return (eigenvalues > beta * scale**2).sum()
-    ### END SOLUTION
+def solution_1_1(mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
+    return 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std).sum(-1)
+
+
+# %% [markdown]
+# ### Exercise 1.2 · What the survivors carry (20 minutes)
+#
+# Section 9 says *which* directions survive in the linear VAE with noise variance $s^2$ and KL weight $\beta$: those with $\lambda_j > \beta s^2$. How much do they say? Show that at the optimum the KL term, averaged over the data, is
+# $\tfrac12 \sum_j \log\big(\lambda_j / \beta s^2\big)$ over the surviving directions, and write it as a function. (Start from "dividing the objective by $\beta$ is like another noise variance" and the closed form of section 6; $s$ stays fixed.)
+#
+# <details><summary>Solution</summary>
+#
+# Divided by $\beta$, the reconstruction term is, up to constants, the log-likelihood under noise of variance $n = \beta s^2$. So the best decoder has $w_j^2 = \lambda_j - n$ in a surviving direction, and the best posterior has there
+# the variance $\sigma_j^2 = 1 / (1 + w_j^2 / n) = n / \lambda_j$ and the mean $w_j\, u_j^\top (x - b) / \lambda_j$, whose mean square is $w_j^2 / \lambda_j = 1 - \sigma_j^2$. In the KL term $\mathbb E[\mu_j^2] + \sigma_j^2 - 1$ vanishes, and
+# $-\tfrac12 \log \sigma_j^2 = \tfrac12 \log (\lambda_j / n)$ is left. A direction that is off costs nothing.
+# This is *reverse water-filling*, the rate of a Gaussian source at the distortion $\beta s^2$: the ELBO has rediscovered a theorem of information theory.
+#
+# Your derivation is complete if it
+#
+# - replaces $s^2$ by $\beta s^2$ and says why;
+# - finds both moments of the posterior, and averages $\mu_j^2$ over the *data*;
+# - notices that three of the four terms cancel;
+# - says what a direction below the threshold contributes.
+#
+# </details>
+
+# %% tags=["exercise"]
+def rate(eigenvalues: torch.Tensor, scale: float, beta: float) -> torch.Tensor:
+    """Mean KL term in nats of the best linear beta-VAE: [P] -> a 0-dimensional tensor."""
+    raise NotImplementedError
 
 
 # %% tags=["check", "nbval-check-output"]
-def surviving_by_search(eigenvalues: torch.Tensor, scale: float, beta: float) -> torch.Tensor:
-    """Maximise the objective of each direction over its squared decoder weight w on a fine grid; count the nonzero maxima."""
-    w = torch.linspace(0, 20, 20_001, dtype=torch.float64)[:, None]  # [G, 1]
-    noise = beta * scale**2
-    evidence = -0.5 * (torch.log(w + noise) + eigenvalues / (w + noise))  # [G, P], of a direction, up to constants
-    return (evidence.argmax(0) > 0).sum()
+check("1.2", rate)
+# hint("1.2")
 
+# %% tags=["solution", "hide-input"]
+# @title Solution { display-mode: "form" }
+def solution_1_2(eigenvalues: torch.Tensor, scale: float, beta: float) -> torch.Tensor:
+    return 0.5 * (eigenvalues / (beta * scale**2)).log().clamp_min(0).sum()
 
-values = torch.tensor([9.0, 4.0, 2.5, 1.2, 0.6, 0.1], dtype=torch.float64)
-check("Exercise 2", surviving_directions, surviving_by_search, on=[(values, 0.7, b) for b in (0.5, 1.0, 4.0, 20.0)])
 
 # %% [markdown]
-# ### Exercise 3 · The best diagonal guess (core, derivation, 20 minutes)
+# ### Exercise 1.3 · The best diagonal guess (20 minutes)
 #
 # The exact posterior of the linear model is $\mathcal N(m, \Lambda^{-1})$. Show that among all Gaussians $q = \mathcal N(\mu, \operatorname{diag}\sigma^2)$ the ELBO is largest at $\mu = m$ and
 # $\sigma_d^2 = 1/\Lambda_{dd}$ (not the marginal variances $(\Lambda^{-1})_{dd}$!), and that the gap is then
-# $\tfrac12\big(\sum_d \log \Lambda_{dd} - \log|\Lambda|\big)$, whatever the image. Is the guess too narrow or too wide?
+# $\tfrac12\big(\sum_d \log \Lambda_{dd} - \log|\Lambda|\big)$, whatever the image. Is the guess too narrow or too wide? Then write the gap as a function of the decoder's weights.
 #
 # <details><summary>Solution</summary>
 #
@@ -1042,77 +1106,91 @@ check("Exercise 2", surviving_directions, surviving_by_search, on=[(values, 0.7,
 # never negative, and it is zero exactly when $\Lambda$ is diagonal. Since $(\Lambda^{-1})_{dd} \ge 1/\Lambda_{dd}$, the guess is never wider than the true marginal: minimising
 # $\mathrm{KL}(q\,\|\,p)$ makes for narrow guesses.
 #
-# </details>
+# Your derivation is complete if it
 #
-# Then write the gap as a function of the decoder's weights.
+# - writes the gap as a divergence from $q$ to the exact posterior, in this order;
+# - treats $\mu$ and $\sigma$ apart, and says why each optimum is a minimum;
+# - shows that $x$ has dropped out;
+# - answers "narrow", with an inequality.
+#
+# </details>
 
-# %% tags=["solution", "hide-input"]
-# @title Solution { display-mode: "form" }
+# %% tags=["exercise"]
 def approximation_gap(W: torch.Tensor, scale: float) -> torch.Tensor:
-    """log p(x) minus the best ELBO of a diagonal Gaussian, in nats, for a decoder W [P, D]: a 0-dimensional tensor."""
-    ### BEGIN SOLUTION
-    precision = torch.eye(W.shape[1], dtype=W.dtype) + W.T @ W / scale**2
-    return 0.5 * (precision.diagonal().log().sum() - precision.logdet())
-    ### END SOLUTION
+    """log p(x) minus the best ELBO of a diagonal Gaussian, in nats.
+
+    For a decoder W [P, D] and noise of standard deviation `scale`: a 0-dimensional tensor.
+    """
+    raise NotImplementedError
 
 
 # %% tags=["check", "nbval-check-output"]
-def gap_by_the_library(W: torch.Tensor, scale: float) -> torch.Tensor:
-    """Exact evidence minus the ELBO in closed form, at one image and the best diagonal posterior."""
-    pixels, latent_dim = W.shape
-    x = torch.linspace(-1, 1, pixels, dtype=W.dtype)
-    precision = torch.eye(latent_dim, dtype=W.dtype) + W.T @ W / scale**2
-    m, variance = torch.linalg.solve(precision, W.T @ x / scale**2), 1 / precision.diagonal()
-    expected_log_p = Normal(W @ m, scale).log_prob(x).sum() - 0.5 * ((W**2).sum(0) * variance).sum() / scale**2
-    kl = kl_divergence(Normal(m, variance.sqrt()), Normal(torch.zeros_like(m), 1)).sum()
-    covariance = W @ W.T + scale**2 * torch.eye(pixels, dtype=W.dtype)
-    return MultivariateNormal(torch.zeros(pixels, dtype=W.dtype), covariance).log_prob(x) - (expected_log_p - kl)
-
-
-W = torch.randn(7, 3, generator=torch.Generator().manual_seed(1)).double()
-check("Exercise 3", approximation_gap, gap_by_the_library, on=[(W, 0.7), (2 * W, 1.5)])
-
-# %% [markdown]
-# ### Exercise 4 · Free bits (research, an evening on Colab)
-#
-# A popular cure for collapse leaves the first nats of each latent variable free of charge
-# ([Kingma et al., 2016](https://arxiv.org/abs/1606.04934)): with $k_d(x) = \mathrm{KL}(q_\phi(z_d \mid x) \,\|\, p(z_d))$,
-# maximise $\mathbb E_q[\log p_\theta(x \mid z)] - \sum_d \max(k_d(x), \lambda)$. Write it as an objective of this library, so that `fit(model, free_bits, train, ...)` works, and then find out:
-# does a floor of $\lambda = 0.1$ nats keep more units active at $\beta = 1$ than plain training does? Does the NLL pay for it? Run several seeds, and report standard errors.
-# (In the paper the maximum is taken over the *minibatch mean* of $k_d$; per image, as here, is simpler and a little stricter.)
+check("1.3", approximation_gap)
+# hint("1.3")
 
 # %% tags=["solution", "hide-input"]
 # @title Solution { display-mode: "form" }
+def solution_1_3(W: torch.Tensor, scale: float) -> torch.Tensor:
+    precision = torch.eye(W.shape[1], dtype=W.dtype) + W.T @ W / scale**2
+    return 0.5 * (precision.diagonal().log().sum() - precision.logdet())
+
+
+# %% [markdown]
+# ### Exercise 1.4 · Free bits (research, an evening on Colab)
+#
+# A popular cure for collapse leaves the first nats of each latent variable uncounted
+# ([Kingma et al., 2016](https://arxiv.org/abs/1606.04934)): with $k_d(x) = \mathrm{KL}(q_\phi(z_d \mid x) \,\|\, p(z_d))$,
+# maximise $\mathbb E_q[\log p_\theta(x \mid z)] - \sum_d \max(k_d(x), \lambda)$. Write it as an objective of this library.
+# (In the paper the maximum is taken over the *minibatch mean* of $k_d$; per image, as here, is simpler and a little stricter.)
+
+# %% tags=["exercise"]
 def free_bits(model: VAE, x: torch.Tensor, floor: float = 0.1) -> torch.Tensor:
-    """E log p(x|z) with one draw of z, minus the KL of each latent variable or `floor`, whichever is larger: [B]."""
-    ### BEGIN SOLUTION
+    """E log p(x|z) with one draw of z, minus a sum over the latent variables: [B].
+
+    Each latent variable counts with its KL term or with `floor`, whichever is larger.
+    """
+    raise NotImplementedError
+
+
+# %% tags=["check", "nbval-check-output"]
+check("1.4", free_bits)
+# hint("1.4")
+
+# %% tags=["solution", "hide-input"]
+# @title Solution { display-mode: "form" }
+def solution_1_4(model: VAE, x: torch.Tensor, floor: float = 0.1) -> torch.Tensor:
     q_z = model.posterior(x)
     z = q_z.rsample()  # [B, D]
     k = kl_divergence(q_z.base_dist, Normal(torch.zeros_like(z), 1))  # [B, D]
     return model.log_likelihood(x, z) - k.clamp_min(floor).sum(-1)
-    ### END SOLUTION
 
 
-# %% tags=["check", "nbval-check-output"]
-model, x = linear_model(12, 3, scale=0.7)
-
-
-def drawn(objective: object, floor: float) -> torch.Tensor:
-    """The objective with its random draw pinned, so that two versions of it can be compared."""
-    with seeded(0):
-        return objective(model, x, floor)
-
-
-def free_bits_by_loop(model: VAE, x: torch.Tensor, floor: float) -> torch.Tensor:
-    q_z = model.posterior(x)
-    value = model.log_likelihood(x, q_z.rsample())
-    for d in range(model.latent_dim):
-        k_d = kl_by_torch(q_z.mean[:, d : d + 1], q_z.stddev[:, d : d + 1].log())
-        value = value - torch.where(k_d > floor, k_d, torch.full_like(k_d, floor))
-    return value
-
-
-check("Exercise 4", lambda floor: drawn(free_bits, floor), lambda floor: drawn(free_bits_by_loop, floor), on=[(0.0,), (0.5,), (3.0,)])
+# %% [markdown]
+# Then train it, in a new cell, beside the plain ELBO and from the same start:
+#
+# ```python
+# images = load("mnist").images  # or load("digits"), which is quick
+# with seeded(0):
+#     model = VAE(*mlp(images.shape[1:], 20, hidden=(400,)), latent_dim=20)
+# fit(model, free_bits, images, binarise=True, epochs=20)
+# ```
+#
+# Does a floor of $\lambda = 0.1$ nats keep more units active than plain training does? What becomes of the NLL? Run several seeds, and report standard errors.
+#
+# <details><summary>Solution</summary>
+#
+# Below the floor the KL term has no gradient, so nothing pulls a weak latent variable back to the prior, and it may keep what it has. Expect *at least as many* active units as with the ELBO, and more the larger $\lambda$ is.
+# It is not a proof that they are useful. The objective no longer bounds the evidence tightly: at the same model it is below the ELBO by $\sum_d (\lambda - k_d)_+$, and what is maximised is another thing. So judge by the NLL, which knows nothing of $\lambda$:
+# where the ELBO had thrown out units that would have helped, it falls; where they only carry noise, it stays or rises. At $\beta = 1$, with plenty of data and a perceptron for a decoder, the ELBO's choice is nearly right, and there is little to win; the floor matters with a decoder that can do without $z$, such as an autoregressive one.
+#
+# Your report is complete if it
+#
+# - compares NLLs from the same number of samples, over at least three seeds, with the standard error of the *difference*;
+# - counts active units by the same threshold in both;
+# - says what $\lambda D$ is beside the whole KL term, so that a reader sees how strong the floor is;
+# - would have noticed an objective without gradient: do the active units change at all with $\lambda$?
+#
+# </details>
 
 # %% [markdown]
 # ## 12. Further reading

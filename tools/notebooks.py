@@ -28,6 +28,8 @@ def read_script(script: Path) -> NotebookNode:
     seen: set[str] = set()
     for cell in notebook.cells:
         cell.metadata = NotebookNode(tags=tags(cell)) if tags(cell) else NotebookNode()
+        if "solution" in tags(cell) and cell.cell_type == "code":  # folded in JupyterLab and on Colab too
+            cell.metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
         digest = hashlib.sha256(cell.source.encode()).hexdigest()
         cell.id = next(name for i in range(10_000) if (name := f"{digest[:8]}-{i}" if i else digest[:8]) not in seen)
         seen.add(cell.id)
