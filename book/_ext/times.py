@@ -18,7 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS_A_MINUTE = 130  # of prose and shown code; a formula counts by its symbols
-PROFILES = ("cpu", "gpu", "paper")
+PROFILES = ("cpu", "night", "gpu", "paper")
 
 
 def chapters() -> list[str]:

@@ -10,19 +10,20 @@ import pytest
 import torch
 
 from vaekit.notebook import experiments
-from vaekit.notebook.experiments import load_results, pick, profile, save_results, tell
+from vaekit.notebook.experiments import PROFILES, load_results, pick, profile, save_results, tell
 
 
 def test_the_environment_chooses_the_profile(monkeypatch):
-    for name in ("smoke", "cpu", "gpu", "paper"):
+    for name in PROFILES:
         monkeypatch.setenv("VAEKIT_PROFILE", name)
         assert profile() == name
-        assert pick(smoke="smoke", cpu="cpu", gpu="gpu", paper="paper") == name
+        assert pick(smoke="smoke", cpu="cpu", night="night", gpu="gpu", paper="paper") == name
+        assert pick(smoke="smoke", cpu="cpu", gpu="gpu", paper="paper") == ("cpu" if name == "night" else name)
 
 
 def test_an_unknown_profile_is_refused(monkeypatch):
     monkeypatch.setenv("VAEKIT_PROFILE", "huge")
-    with pytest.raises(ValueError, match="VAEKIT_PROFILE: expected one of smoke, cpu, gpu, paper, got 'huge'"):
+    with pytest.raises(ValueError, match="VAEKIT_PROFILE: expected one of smoke, cpu, night, gpu, paper, got 'huge'"):
         profile()
 
 

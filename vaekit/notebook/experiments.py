@@ -1,7 +1,8 @@
 """How large an experiment is (its profile), and what it found, with where the numbers come from.
 
 The environment variable `VAEKIT_PROFILE` names the scale: `smoke` (under a minute, no network; what the tests run),
-`cpu` (minutes on two cores), `gpu` (minutes on a Colab GPU) or `paper` (the paper's own scale).
+`cpu` (minutes on two cores), `night` (two hours on two cores), `gpu` (minutes on a Colab GPU) or `paper` (the paper's
+own scale).
 """
 
 import json
@@ -12,13 +13,15 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
+from types import EllipsisType
 from typing import Any, TypeVar
 
 import torch
 
+from vaekit.notebook import store
 from vaekit.training.devices import device_name
 
-PROFILES = ("smoke", "cpu", "gpu", "paper")  # from the least to the best
+PROFILES = ("smoke", "cpu", "night", "gpu", "paper")  # from the least to the best
 
 T = TypeVar("T")
 _started = perf_counter()
@@ -36,15 +39,16 @@ def profile() -> str:
     return name
 
 
-def pick(*, smoke: T, cpu: T, gpu: T, paper: T) -> T:
-    """The value for the profile in force.
+def pick(*, smoke: T, cpu: T, gpu: T, paper: T, night: T | EllipsisType = ...) -> T:
+    """The value for the profile in force; for `night`, where it is not given, that of `cpu`.
 
     Example:
         >>> epochs = pick(smoke=1, cpu=10, gpu=100, paper=2000)
         >>> epochs in (1, 10, 100, 2000)
         True
     """
-    return {"smoke": smoke, "cpu": cpu, "gpu": gpu, "paper": paper}[profile()]
+    between = cpu if isinstance(night, EllipsisType) else night
+    return {"smoke": smoke, "cpu": cpu, "night": between, "gpu": gpu, "paper": paper}[profile()]
 
 
 def save_results(chapter: str, values: dict[str, Any]) -> None:
@@ -53,7 +57,9 @@ def save_results(chapter: str, values: dict[str, Any]) -> None:
     The folder is `$VAEKIT_RESULTS`, or else `book/results` of the repository that the working directory lies in, or
     else (as on Colab, and for the `smoke` profile, whose numbers mean nothing) `_build/results`.
 
-    Provenance: profile, device, date (UTC), commit, seconds since `vaekit` was imported, versions.
+    Provenance: profile, device, date (UTC), commit, versions, the seconds since `vaekit` was imported together with
+    those that went into what was found in the store of runs, and what `$VAEKIT_NOTE` says, such as that the machine was
+    busy.
 
     Args:
         chapter: The notebook's name, such as `01_vae`.
@@ -66,10 +72,12 @@ def save_results(chapter: str, values: dict[str, Any]) -> None:
         "device": device_name(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": _commit(),
-        "seconds": round(perf_counter() - _started),
+        "seconds": round(perf_counter() - _started + store.ledger.seconds),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "values": _plain(values),
     }
+    if note := os.environ.get("VAEKIT_NOTE"):
+        record["note"] = note
     path = _results_folder(name) / chapter / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")

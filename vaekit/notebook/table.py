@@ -1,0 +1,52 @@
+"""A chapter's settings: one table over all profiles, of which the values in force come back."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from vaekit.notebook.experiments import PROFILES, profile, tell
+
+
+def settings(**table: tuple) -> SimpleNamespace:
+    """Show a chapter's settings, a column for each profile, and return those of the profile in force.
+
+    Args:
+        **table: For each name a tuple of five values, for `smoke`, `cpu`, `night`, `gpu` and `paper`.
+
+    Returns:
+        The values in force, by name.
+
+    Raises:
+        ValueError: A name without five values.
+
+    Example:
+        >>> s = settings(epochs=(1, 10, 40, 100, 2000))  # doctest: +ELLIPSIS
+        |...
+        >>> s.epochs in (1, 10, 40, 100, 2000)
+        True
+    """
+    for name, values in table.items():
+        if not isinstance(values, tuple) or len(values) != len(PROFILES):
+            raise ValueError(
+                f"{name}: expected a tuple of {len(PROFILES)} values, for {', '.join(PROFILES)}; got {values!r}"
+            )
+    now = PROFILES.index(profile())
+    heads = ["", *(f"`{name}`" for name in PROFILES)]
+    heads[now + 1] = f"**{heads[now + 1]}**"
+    lines = [heads, [":--"] * len(heads)]
+    lines += [[name.replace("_", " "), *(_cell(v, i == now) for i, v in enumerate(row))] for name, row in table.items()]
+    tell("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return SimpleNamespace(**{name: values[now] for name, values in table.items()})
+
+
+def _cell(value: Any, bold: bool = False) -> str:
+    """A value as a reader would write it."""
+    if isinstance(value, dict):
+        text = ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
+    elif isinstance(value, list | tuple):
+        text = ", ".join(map(_cell, value))
+    elif value is None or isinstance(value, bool):
+        text = {None: "–", True: "yes", False: "no"}[value]
+    else:
+        text = f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
+    text = text.replace("|", "\\|")
+    return f"**{text}**" if bold and text else text
