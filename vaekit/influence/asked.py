@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vaekit import checks
+from vaekit.influence.scored import Scored
 from vaekit.training.checkpoints import load_checkpoint
 
 Checkpoint = Path | str | dict[str, Any]
@@ -27,12 +28,27 @@ class Options(TypedDict, total=False):
     resume: Path | str | None
 
 
+def read_checkpoints(checkpoints: Sequence[Checkpoint]) -> list[dict[str, Any]]:
+    """The `model`, `objective` and `lr` of each.
+
+    Raises:
+        ValueError: It is no list or tuple of files and dictionaries, or empty; and as `read_checkpoint`.
+    """
+    if isinstance(checkpoints, str | Path | dict) or not isinstance(checkpoints, Sequence):
+        raise ValueError(f"checkpoints: expected a list of files or dictionaries, got {checkpoints!r}")
+    if not checkpoints:
+        raise ValueError("checkpoints: expected at least one, got none")
+    return [read_checkpoint(checkpoint) for checkpoint in checkpoints]
+
+
 def read_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
     """The `model`, `objective` and `lr` of a file or a dictionary.
 
     Raises:
         ValueError: One is missing, or the learning rate is not above 0.
     """
+    if not isinstance(checkpoint, dict | str | Path):
+        raise ValueError(f"checkpoints: expected files or dictionaries, got a {type(checkpoint).__name__}")
     state = checkpoint if isinstance(checkpoint, dict) else load_checkpoint(checkpoint)
     if missing := {"model", "lr"} - state.keys():
         raise ValueError(f"checkpoints: expected 'model' (a state dictionary) and 'lr', got none of {sorted(missing)}")
@@ -40,27 +56,30 @@ def read_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"model": state["model"], "objective": state.get("objective", {}), "lr": float(state["lr"])}
 
 
-def parameters_that_count(model: nn.Module, objective: Objective, layers: Sequence[str] | None) -> list[str]:
+def parameters_that_count(scored: Scored, layers: Sequence[str] | None) -> list[str]:
     """Names, as `Scored` has them, of the trainable parameters in `layers` (`None`: all).
+
+    A parameter that several layers share counts, with all its uses, if one of them is chosen.
 
     Raises:
         ValueError: One of `layers` has no trainable parameter, or there is none at all.
     """
-    names = [f"model.{name}" for name, p in model.named_parameters() if p.requires_grad]
-    if isinstance(objective, nn.Module):
-        names += [f"objective.{name}" for name, p in objective.named_parameters() if p.requires_grad]
+    names = dict.fromkeys(scored.trainable.values())
     if layers is not None:
         chosen = set()
         for layer in [layers] if isinstance(layers, str) else layers:
-            inside = {name for name in names if f"{name.removeprefix('model.')}.".startswith(f"{layer}.")}
+            inside = {
+                first for name, first in scored.trainable.items()
+                if f"{name.removeprefix('model.')}.".startswith(f"{layer}.")
+            }  # fmt: skip
             if not inside:
-                known = ", ".join(sorted({name.removeprefix("model.").rpartition(".")[0] for name in names}))
+                known = ", ".join(sorted({name.removeprefix("model.").rpartition(".")[0] for name in scored.trainable}))
                 raise ValueError(f"layers: expected names among or within {known}; got {layer!r}")
             chosen |= inside
-        names = [name for name in names if name in chosen]
+        names = {name: None for name in names if name in chosen}
     if not names:
         raise ValueError("layers: expected at least one trainable parameter, got none")
-    return names
+    return list(names)
 
 
 def noise_seeds(seed: int, checkpoints: int, samples: int, *, unbiased: bool) -> list[list[list[int]]]:

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
 from vaekit.influence.factors import Factors, Gradients, bias_gradient, has_factors, pairs_are_cheaper, weight_factors
 from vaekit.influence.scored import Scored, one_by_one
+from vaekit.training.functional import functional_call
 from vaekit.training.seeding import seeded
 
 PATHS = ("layers", "general", "loop")
@@ -33,14 +34,23 @@ class PerImage:
         path: One of `PATHS`.
         image: One image `[1, *image]`, to see what the layers are given.
         draws: Passes that a call will average over.
+        seeds: Of noise with which to see how often each layer is called. One that the noise calls now and then, such as
+            a layer that is skipped at random, is left to `torch.func`.
     """
 
-    def __init__(self, scored: Scored, names: Sequence[str], path: str, image: Tensor, draws: int = 1) -> None:
+    def __init__(
+        self, scored: Scored, names: Sequence[str], path: str, image: Tensor, draws: int = 1,
+        seeds: Sequence[int] = (),
+    ) -> None:  # fmt: skip
         """See the class."""
         self.scored, self.names, self.path = scored, names, path
         self.layers = _layers(scored, names) if path == "layers" else {}
-        first, second = self._sizes(image, 0), self._sizes(image, 1)
-        self.layers = {name: layer for name, layer in self.layers.items() if (name, 0) in first}
+        captured = [self._sizes(image, seed) for seed in dict.fromkeys((0, 1, *seeds))]
+        first, second = captured[:2]
+        calls = {name: {sum(site[0] == name for site in sites) for sites in captured} for name in self.layers}
+        steady = {name for name in self.layers if len(calls[name]) == 1 and (name, 0) in first}
+        self.layers = {name: layer for name, layer in self.layers.items() if name in steady}
+        first = {site: sizes for site, sizes in first.items() if site[0] in self.layers}
         by_factors = {f"{name}.{own}" for name, layer in self.layers.items() for own, _ in layer.named_parameters()}
         self.rest = [name for name in names if name not in by_factors]
         parameters: dict[str, Tensor] = dict(scored.named_parameters())
@@ -50,8 +60,8 @@ class PerImage:
         for name, layer in self.layers.items():
             sites = [site for site in first if site[0] == name]
             sizes = [weight_factors(layer, *first[site]) for site in sites]
-            steady = all(torch.equal(first[site][0], second[site][0]) for site in sites)
-            positions = sum(size.left.shape[1] for size in sizes) * (1 if steady else draws)
+            same = all(torch.equal(first[site][0], second[site][0]) for site in sites)
+            positions = sum(size.left.shape[1] for size in sizes) * (1 if same else draws)
             p, q = sizes[0].left.shape[2], sizes[0].right.shape[2]
             self.paired[name] = pairs_are_cheaper(positions, p, q)
             self.numbers += positions * (p + q) + 4 * sum(side.numel() for site in sites for side in first[site])
@@ -104,7 +114,8 @@ class PerImage:
         def nats(
             probes: dict[tuple[str, int], Tensor], parameters: dict[str, Tensor], image: Tensor
         ) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
-            return self._captured(lambda: functional_call(self.scored, parameters, (image[None],)), probes)
+            run = lambda: functional_call(self.scored, parameters, (image[None],)).sum()  # noqa: E731
+            return self._captured(run, probes)
 
         every = vmap(grad(nats, argnums=(0, 1), has_aux=True), in_dims=(None, None, 0), randomness="same")
         with seeded(seed, x.device):
@@ -125,6 +136,11 @@ class PerImage:
             def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
                 site = (name, calls[name])
                 calls[name] += 1
+                if probes is not None and site not in probes:
+                    raise ValueError(
+                        f"path: 'layers' expects that {name} is called as often with any noise, got one call more; "
+                        "take path='general'"
+                    )
                 inputs[site] = args[0]
                 return output if probes is None else output + probes[site]
 

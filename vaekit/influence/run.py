@@ -4,7 +4,6 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,15 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from vaekit import checks
-from vaekit.influence.asked import Checkpoint, Objective, noise_seeds, parameters_that_count, read_checkpoint
+from vaekit.influence.asked import Checkpoint, Objective, noise_seeds, parameters_that_count, read_checkpoints
 from vaekit.influence.factors import Gradients, cross, own
 from vaekit.influence.gradients import PerImage
-from vaekit.influence.paths import choose_path
-from vaekit.influence.scored import Scored, directional
-from vaekit.training.checkpoints import load_checkpoint, save_checkpoint
+from vaekit.influence.paths import Paths
+from vaekit.influence.scored import Scored, directional, first_of_batch
+from vaekit.training.checkpoints import ensure_writable, load_checkpoint, save_checkpoint
+from vaekit.training.description import digest
+from vaekit.training.objectives import strangers
+from vaekit.training.probes import check_one_by_one
 from vaekit.training.seeding import seeded
 
 BUDGET = 2**26  # numbers that the gradients of one piece may take: 256 MB in single precision
@@ -42,38 +44,52 @@ class Run:
         checks.images(train, name="train")
         if test is not None:
             checks.images(test, name="test", shape=tuple(train.shape[1:]), dtype=train.dtype)
-        checks.at_least(samples, 1, "samples")
-        checks.at_least(seed, 0, "seed")
+        checks.count(samples, 1, "samples")
+        checks.count(seed, 0, "seed")
         if chunk is not None:
-            checks.at_least(chunk, 1, "chunk")
+            checks.count(chunk, 1, "chunk")
         if unbiased and samples < 2:
             raise ValueError(
                 "samples: an unbiased score needs at least 2 draws of the noise, got 1; pass unbiased=False for an "
                 "objective without noise, or for the score of this one draw"
             )
-        self.checkpoints = [read_checkpoint(checkpoint) for checkpoint in checkpoints]
-        if not self.checkpoints:
-            raise ValueError("checkpoints: expected at least one, got none")
+        self.checkpoints = read_checkpoints(checkpoints)
         self.train, self.test, self.progress, self.resume = train, test, progress, resume
         self.device = next(model.parameters()).device
-        self.names = parameters_that_count(model, objective, layers)
-        self.seeds = noise_seeds(seed, len(self.checkpoints), samples, unbiased=unbiased)
         self.scored = Scored(model, objective)
+        self.names = parameters_that_count(self.scored, layers)
+        self.seeds = noise_seeds(seed, len(self.checkpoints), samples, unbiased=unbiased)
         self.load(0)
-        image, queries = train[:1].to(self.device), None if test is None else len(test)
-        with torch.no_grad(), seeded(0, self.device):
-            self.nats = self.scored(image).item()
+        if callable(ask := getattr(self.scored.model, "check_images", None)):
+            for images, name in ((train, "train"), *([] if test is None else [(test, "test")])):
+                ask(images, name=name)
+        some = torch.stack([train[0], train[len(train) // 2]]).to(self.device)
+        self._check_objective(some)
         with checks.trusted():
-            way, self.forward = choose_path(self.scored, self.names, image, path=path, queries=queries)
-            self.gradient = PerImage(self.scored, self.names, way, image, draws=len(self.seeds[0][0]))
+            paths = Paths(self.scored, self.names, some, self.load, len(self.checkpoints))
+            way, self.forward = paths.choose(path, queries=None if test is None else len(test))
+            self.load(0)
+            flat = [s for of_checkpoint in self.seeds for half in of_checkpoint for s in half]
+            self.gradient = PerImage(self.scored, self.names, way, some[:1], len(self.seeds[0][0]), seeds=flat[:64])
         self.chunk = chunk or min(AT_MOST, max(1, BUDGET // (len(self.seeds[0]) * self.gradient.numbers)))
+
+    def _check_objective(self, images: Tensor) -> None:
+        """Refuse an objective that is no function of one image, the noise and the parameters that are known."""
+        check_one_by_one(lambda x, seed: first_of_batch(self.scored, self.names, x, seed), images)
+        with torch.enable_grad(), seeded(0, self.device):
+            unknown = strangers(self.scored(images[:1]), ())  # known parameters are frozen
+        if unknown:
+            raise ValueError(
+                f"objective: expected its parameters in the model or in the objective itself, got others, of shapes "
+                f"{unknown}; pass a module that it uses as an argument (functools.partial), or freeze it"
+            )
 
     def load(self, index: int) -> None:
         """Put a checkpoint's weights in place."""
         state = self.checkpoints[index]
         try:
             self.scored.model.load_state_dict(state["model"])
-            if isinstance(self.scored.objective, nn.Module):
+            if self.scored.objective is not None:
                 self.scored.objective.load_state_dict(state["objective"])
         except RuntimeError as error:
             raise ValueError(f"checkpoints: number {index} is not of this model and objective: {error}") from error
@@ -104,11 +120,20 @@ class Run:
             halves.append(torch.stack(columns, dim=1))
         return torch.stack(halves).mean(0)
 
-    def blocks(self, finish: Callable[[Tensor], Any]) -> list[Any]:
-        """For each piece of the queries, what `finish` makes of its scores `[M, n]` (of `[M]` for self-influence)."""
+    def blocks(self, kind: str, finish: Callable[[Tensor], Any]) -> list[Any]:
+        """For each piece of the queries, what `finish` makes of its scores `[M, n]` (of `[M]` for self-influence).
+
+        Args:
+            kind: What `finish` does, in words; a file of another kind is not resumed.
+            finish: See above.
+        """
+        self.kind = kind
         queries = [slice(0)] if self.test is None else _pieces(len(self.test), self.chunk)
         steps = list(product(queries, range(len(self.checkpoints)), _pieces(len(self.train), self.chunk)))
-        done, results, block = self._resumed()
+        asked = {} if self.resume is None else self._asked()
+        done, results, block = self._resumed(asked)
+        if self.resume is not None and done < len(steps):
+            ensure_writable(Path(self.resume).parent)  # know it now, not when the first scores are saved
         begun, saved = None, time.monotonic()
         with tqdm(total=len(steps), initial=done, unit="piece", disable=not self.progress) as bar, checks.trusted():
             for piece, index, rows in steps[done:]:
@@ -127,28 +152,47 @@ class Run:
                 done += 1
                 bar.update()
                 if self.resume is not None and (done == len(steps) or time.monotonic() - saved > SAVE_EVERY):
-                    save_checkpoint(self.resume, {"done": done, "results": results, "block": block, **self._asked})
+                    save_checkpoint(self.resume, {"done": done, "results": results, "block": block, **asked})
                     saved = time.monotonic()
         return results
 
-    def _resumed(self) -> tuple[int, list[Any], Tensor]:
+    def _resumed(self, now: dict[str, Any]) -> tuple[int, list[Any], Tensor]:
         """How many pieces a run that was stopped had done, their results, and the block that it was at."""
         if self.resume is None or not Path(self.resume).exists():
             return 0, [], torch.empty(0)
-        before, now = load_checkpoint(self.resume), self._asked
-        if before.get("asked") != now["asked"] or not math.isclose(before["nats"], now["nats"], rel_tol=1e-3):
-            raise ValueError(f"resume: {self.resume} holds scores of other images, weights or settings; take another")
+        before = load_checkpoint(self.resume)
+        tolerance = 1e-9 if self.train.dtype == torch.float64 else 1e-5  # another machine rounds otherwise
+        if (
+            before.get("asked") != now["asked"]
+            or len(before.get("nats", [])) != len(now["nats"])
+            or not all(math.isclose(a, b, rel_tol=tolerance) for a, b in zip(before["nats"], now["nats"], strict=True))
+        ):
+            raise ValueError(
+                f"resume: {self.resume} holds scores of other images, weights or settings, of another objective or of "
+                "another kind; take another file"
+            )
         return before["done"], before["results"], before["block"].to(self.device)
 
-    @cached_property
     def _asked(self) -> dict[str, Any]:
-        """What must be the same for a run to go on: all that it was given, the objective by its value at one image."""
-        settings = (self.names, self.seeds, self.chunk, [state["lr"] for state in self.checkpoints])
-        digest = hashlib.blake2b(repr(settings).encode())
-        weights = [w for s in self.checkpoints for group in ("model", "objective") for w in s[group].values()]
-        for tensor in (self.train, *([] if self.test is None else [self.test]), *weights):
-            digest.update(repr(tensor.shape).encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-        return {"asked": digest.hexdigest(), "nats": self.nats}
+        """What must be the same for a run to go on: all that it was given, and the objective's values at a few images.
+
+        The values would tell what no description of the objective can see.
+        """
+        settings = (self.kind, self.names, self.seeds, self.chunk, [state["lr"] for state in self.checkpoints])
+        configuration = [digest(part, weights=False) for part in (self.scored.model, self.scored.copied)]
+        asked = hashlib.blake2b(repr((settings, configuration)).encode())
+        weights = [(k, w) for s in self.checkpoints for group in ("model", "objective") for k, w in s[group].items()]
+        for name, tensor in (("train", self.train), ("test", self.test), *weights):
+            if tensor is not None:
+                asked.update(repr((name, tensor.shape, tensor.dtype)).encode())
+                asked.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        nats = []
+        for index in range(len(self.checkpoints)):
+            self.load(index)
+            for image in self.train[:4].to(self.device).split(1):
+                with torch.no_grad(), seeded(index, self.device):
+                    nats.append(self.scored(image).item())
+        return {"asked": asked.hexdigest(), "nats": nats}
 
 
 def _pieces(n: int, size: int) -> list[slice]:

@@ -90,7 +90,8 @@ def tracin(
         >>> tracin(model, elbo, [last], torch.rand(5, 1, 8, 8), torch.rand(3, 1, 8, 8), samples=2).shape
         torch.Size([5, 3])
     """
-    return torch.cat(Run(model, objective, checkpoints, train, test, **options).blocks(lambda block: block), dim=1)
+    run = Run(model, objective, checkpoints, train, test, **options)
+    return torch.cat(run.blocks("scores", lambda block: block), dim=1)
 
 
 def self_influence(
@@ -107,7 +108,7 @@ def self_influence(
     Returns:
         `[M]`, on the model's device.
     """
-    return Run(model, objective, checkpoints, train, None, **options).blocks(lambda block: block)[0]
+    return Run(model, objective, checkpoints, train, None, **options).blocks("self-influence", lambda block: block)[0]
 
 
 def strongest(
@@ -128,7 +129,7 @@ def strongest(
     Raises:
         ValueError: As for `tracin`, or `k` is out of range.
     """
-    checks.at_least(k, 1, "k")
+    checks.count(k, 1, "k")
     checks.images(train, name="train")
     if k > len(train):
         raise ValueError(f"k: expected at most the number of training images, {len(train)}, got {k}")
@@ -137,5 +138,5 @@ def strongest(
         top, bottom = block.topk(k, dim=0), block.topk(k, dim=0, largest=False)
         return tuple(values.T for values in (top.indices, top.values, bottom.indices, bottom.values))
 
-    pieces = Run(model, objective, checkpoints, train, test, **options).blocks(ends)
+    pieces = Run(model, objective, checkpoints, train, test, **options).blocks(f"strongest {k}", ends)
     return Strongest(*(torch.cat(column) for column in zip(*pieces, strict=True)))

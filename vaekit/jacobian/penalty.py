@@ -129,7 +129,7 @@ class JacobianL1(nn.Module):
         if gamma == 0:
             return bound
         with torch.no_grad():
-            z = model.posterior(x).rsample()  # [B, D]
+            z = model.posterior(x).rsample().detach()  # [B, D]; forward mode goes through no_grad, not through detach
         penalty = (jacobian_l1 if self.norm == 1 else jacobian_l2)(model, z, columns=self.columns)
         return bound - gamma * penalty
 
