@@ -164,3 +164,21 @@ def test_bad_input_is_told():
         fit.delta[0, 0] = math.nan
     with pytest.raises(FloatingPointError, match="Hamiltonian: the bound is no longer finite at iteration 1"):
         train(fit, iterations=2, lr=0.1)
+
+
+def test_without_decay_the_rate_stays_what_it_is():
+    """Against RMSProp written out, on the bound that needs no draws."""
+    _, data = observed()
+    fit, by_hand = MeanField(data), MeanField(data)
+    train(fit, iterations=20, lr=0.01, decay=False)
+    parameters = list(by_hand.parameters())
+    averages = [torch.zeros_like(p) for p in parameters]
+    for _ in range(20):
+        slopes = torch.autograd.grad(-by_hand.bound(1).sum(), parameters)
+        for k, (p, slope) in enumerate(zip(parameters, slopes, strict=True)):
+            averages[k] = 0.99 * averages[k] + 0.01 * slope**2
+            p.data -= 0.01 * slope / (averages[k].sqrt() + 1e-8)
+    for p, q in zip(fit.parameters(), parameters, strict=True):
+        torch.testing.assert_close(p, q)
+    train(with_decay := MeanField(data), iterations=20, lr=0.01)
+    assert (with_decay.log_sigma - fit.log_sigma).abs().min() > 0.01

@@ -119,16 +119,25 @@ class MeanField(Fit):
         return self.data.total(self.log_joint(self.m) - 0.5 * curvature * (2 * self.log_s).exp() + entropy)[None]
 
 
-def train(fit: Hamiltonian | Planar | MeanField, *, iterations: int, lr: float, samples: int = 10) -> None:
-    """Maximise the bounds of all problems and data sets together, by RMSProp with a rate that falls to nothing.
+def train(
+    fit: Hamiltonian | Planar | MeanField, *, iterations: int, lr: float, samples: int = 10, decay: bool = True
+) -> None:
+    """Maximise the bounds of all problems and data sets together, by RMSProp.
+
+    Args:
+        fit: Trained in place.
+        iterations: Steps of RMSProp, at least 1.
+        lr: Its learning rate.
+        samples: Draws of z in each step.
+        decay: Let the rate fall to nothing (along a cosine); else it stays what it is, as in the paper.
 
     Raises:
         FloatingPointError: A bound became NaN or infinite; the message says at which iteration.
     """
-    checks.at_least(iterations, 1, "iterations")
+    checks.count(iterations, 1, "iterations")
     checks.positive(lr, "lr")
     optimiser = torch.optim.RMSprop(fit.parameters(), lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations) if decay else None
     for i in range(iterations):
         optimiser.zero_grad()
         bound = fit.bound(samples).mean(0)
@@ -136,4 +145,5 @@ def train(fit: Hamiltonian | Planar | MeanField, *, iterations: int, lr: float, 
             raise FloatingPointError(f"{type(fit).__name__}: the bound is no longer finite at iteration {i + 1}")
         (-bound.sum()).backward()
         optimiser.step()
-        schedule.step()
+        if schedule is not None:
+            schedule.step()
