@@ -6,7 +6,9 @@ script may run, the still picture remains.
 """
 
 from vaekit.notebook.live.flow import flow
+from vaekit.notebook.live.jacobian import basis, columns
 from vaekit.notebook.live.latent import plane, posterior
+from vaekit.notebook.live.regret import regret
 from vaekit.notebook.live.slider import slider
 
-__all__ = ["flow", "plane", "posterior", "slider"]
+__all__ = ["basis", "columns", "flow", "plane", "posterior", "regret", "slider"]

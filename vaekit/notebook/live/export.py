@@ -1,6 +1,6 @@
 r"""From PyTorch to the page: a model's layers and weights as plain data, in as few bits as they need.
 
-A weight matrix is stored in 32 or 16 bits a number, or quantised to $b = 4, \dots, 8$ bits with one scale a row,
+A weight matrix is stored in 32 or 16 bits a number, or quantised to $b = 4, \dots, 12$ bits with one scale a row,
 
 $$w_{ij} \approx s_i\, k_{ij}, \qquad s_i = \max_j |w_{ij}| / m, \qquad k_{ij} \in \{-m, \dots, m\}, \qquad
   m = 2^{b-1} - 1,$$
@@ -10,6 +10,7 @@ from these numbers it computes in double precision.
 """
 
 import base64
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -17,12 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vaekit import VAE, likelihoods
+from vaekit import VAE, elbo, likelihoods
 from vaekit.networks import Leading, SoftplusScale
+from vaekit.training import seeded
 
 Data = dict[str, Any]
 
-PRECISIONS = (32, 16, 8, 7, 6, 5, 4)  # bits a number
+PRECISIONS = (32, 16, 12, 10, 8, 7, 6, 5, 4)  # bits a number
 
 
 def array(values: Tensor, bits: int = 32) -> Data:
@@ -30,7 +32,7 @@ def array(values: Tensor, bits: int = 32) -> Data:
 
     Args:
         values: Any shape, finite.
-        bits: One of 32, 16, and 8 down to 4.
+        bits: One of `PRECISIONS`.
 
     Raises:
         ValueError: Unknown `bits`, or a value that is NaN, infinite, or too large for its bits.
@@ -42,13 +44,11 @@ def array(values: Tensor, bits: int = 32) -> Data:
         raise ValueError(f"values: expected finite numbers that {bits} bits can hold, got NaN, infinity or more")
     shape = list(numbers.shape)
     if bits < 16 and len(shape) > 1:
-        middle = 2 ** (bits - 1) - 1
-        rows = numbers.reshape(shape[0], -1)
-        scale = array(rows.abs().amax(1) / middle, 32)
-        step = (rows.abs().amax(1, keepdim=True) / middle).clamp_min(torch.finfo(torch.float32).tiny)
-        steps = (rows / step).round().clamp(-middle, middle).to(torch.int64) + middle
-        digits = (steps.flatten().numpy()[:, None] >> np.arange(bits)) & 1  # least significant bit first
-        return {"bits": bits, "shape": shape, "scale": scale, "data": _text(np.packbits(digits, bitorder="little"))}
+        step, steps = _steps(numbers, bits)
+        counts = (steps + 2 ** (bits - 1) - 1).to(torch.int64).flatten().numpy()
+        digits = (counts[:, None] >> np.arange(bits)) & 1  # least significant bit first
+        data = _text(np.packbits(digits, bitorder="little"))
+        return {"bits": bits, "shape": shape, "scale": array(step.flatten()), "data": data}
     bits = max(bits, 16)
     return {"bits": bits, "shape": shape, "data": _text(numbers.numpy().astype("<f4" if bits == 32 else "<f2"))}
 
@@ -100,6 +100,37 @@ def model(vae: VAE, shape: tuple[int, ...], bits: int = 32, *, encoder: bool = T
     return data
 
 
+def as_stored(vae: VAE, bits: int) -> VAE:
+    """A copy of the model with the weights that the page has: what is lost to `bits` can be measured on it."""
+    copied = copy.deepcopy(vae)
+    with torch.no_grad():
+        for layer in copied.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                for values in (layer.weight, layer.bias):
+                    if values is not None:
+                        values.copy_(rounded(values, bits))
+    return copied
+
+
+def rounded(values: Tensor, bits: int) -> Tensor:
+    """What `array` keeps of a tensor."""
+    if bits == 32 or values.ndim < 2 or bits == 16:
+        return values.float().to(torch.float32 if bits == 32 else torch.float16).to(values)
+    step, steps = _steps(values.detach().float(), bits)
+    return (step * steps).reshape(values.shape).to(values)
+
+
+def nats_lost(vae: VAE, images: Tensor, bits: int, *, samples: int = 16) -> float:
+    """By how much the ELBO of any of the images changes with the stored weights, at most and with the same noise."""
+    bounds = []
+    for each in (vae, as_stored(vae, bits)):
+        was_training = each.training
+        with torch.no_grad(), seeded(0, _device(each)):
+            bounds.append(elbo(each.eval(), images.to(_device(each)), samples=samples))
+        each.train(was_training)
+    return (bounds[0] - bounds[1]).abs().max().item()
+
+
 def likelihood(vae: VAE) -> Data:
     """The name and the parameters of a model's likelihood.
 
@@ -115,6 +146,13 @@ def likelihood(vae: VAE) -> Data:
     raise ValueError(
         f"model: the page knows the likelihoods bernoulli and gaussian(scale), not {type(pixels).__qualname__}"
     )
+
+
+def _steps(numbers: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """The step of each row `[R, 1]`, and how many of its row's steps each number is, `[R, ...]` flattened."""
+    rows, middle = numbers.reshape(numbers.shape[0], -1), 2 ** (bits - 1) - 1
+    step = (rows.abs().amax(1, keepdim=True) / middle).clamp_min(torch.finfo(torch.float32).tiny)
+    return step, (rows / step).round().clamp(-middle, middle)
 
 
 def _text(numbers: np.ndarray) -> str:

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RUNTIME = Path(__file__).parent / "runtime"
-NUMBERS = ("engine", "vae")  # what figures with a model need
+DRAWN = ("pictures", "plots", "engine")
+MODEL = (*DRAWN, "vae")
+SCENE = (*MODEL, "scene")
 NEEDS = {  # the files of the runtime that a kind of figure is made of; `core` and `parts` come before them
-    "slider": (),
-    "posterior": NUMBERS, "plane": NUMBERS, "flow": ("engine",),
-    "regret": NUMBERS, "columns": NUMBERS, "basis": (), "dial": NUMBERS,
-    "influence": (), "teachers": NUMBERS, "lights": NUMBERS,
+    "slider": (), "flow": DRAWN, "basis": SCENE, "influence": DRAWN,
+    "posterior": MODEL, "plane": MODEL, "regret": MODEL, "columns": SCENE, "dial": SCENE, "teachers": MODEL,
+    "lights": SCENE,
 }  # fmt: skip
 LARGEST = 500_000  # bytes of a figure, runtime and still picture included
 

@@ -33,7 +33,7 @@
     .row > * { flex: 1 1 220px; min-width: 0; }
     .row > .narrow { flex: 0 1 135px; }
     .controls { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 190px), 1fr)); gap: 10px 22px; margin-top: 12px; }
-    .buttons { display: flex; flex-wrap: wrap; gap: 8px; margin: 12px 0 0; align-items: center; } .buttons:first-child { margin: 0 0 12px; }
+    .buttons { display: flex; flex-wrap: wrap; gap: 8px; margin: 12px 0 0; align-items: center; } .buttons:first-child { margin: 0 0 12px; } .buttons + .row { margin-top: 12px; }
     label, .label { display: block; font-size: 14px; color: var(--muted); }
     label output { color: var(--ink); font-variant-numeric: tabular-nums; font-weight: 600; float: right; }
     input[type="range"] { width: 100%; margin: 2px 0 0; accent-color: var(--blue); height: 26px; }

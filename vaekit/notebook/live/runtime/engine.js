@@ -17,8 +17,8 @@ vaekitLive.part("engine", () => {
     else {
       const rows = array(scale), row = size / shape[0], middle = 2 ** (bits - 1) - 1;
       for (let i = 0, bit = 0; i < size; i++, bit += bits) {
-        const at = bit >> 3, pair = raw[at] | ((raw[at + 1] ?? 0) << 8);
-        values[i] = (((pair >> (bit & 7)) & (2 ** bits - 1)) - middle) * rows[Math.floor(i / row)];
+        const at = bit >> 3, three = raw[at] | ((raw[at + 1] ?? 0) << 8) | ((raw[at + 2] ?? 0) << 16);
+        values[i] = (((three >> (bit & 7)) & (2 ** bits - 1)) - middle) * rows[Math.floor(i / row)];
       }
     }
     if (!values.every(Number.isFinite)) throw new Error("its weights are damaged");

@@ -1,6 +1,6 @@
 // The ring: 400 particles carried by tempered leapfrog steps from a Gaussian towards a ring-shaped posterior.
 vaekitLive.kind("flow", (host, { seen, scale, rounding, evidence, noise: packed, limit, start }) => {
-  const { plot, slider, number, row, panel, controls, buttons, button, numbers, status, soon, make } = vaekitLive.parts;
+  const { plot, slider, number, row, panel, controls, buttons, button, numbers, status, soon, make } = { ...vaekitLive.parts, ...vaekitLive.pictures, ...vaekitLive.plots };
   const noise = vaekitLive.engine.array(packed), N = noise.length / 4, LOG_2PI = Math.log(2 * Math.PI), n = number(3);
   const set = { ...start, k: start.K };
   const constant = LOG_2PI + Math.log(scale) + LOG_2PI / 2;

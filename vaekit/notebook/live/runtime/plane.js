@@ -1,6 +1,6 @@
 // The latent plane: drag the point and see the picture that the decoder draws there.
 vaekitLive.kind("plane", (host, { model: described, codes, labels, names, limit, start }) => {
-  const { plot, picture, slider, number, row, panel, controls, status } = vaekitLive.parts;
+  const { plot, picture, slider, number, row, panel, controls, status } = { ...vaekitLive.parts, ...vaekitLive.pictures, ...vaekitLive.plots };
   const model = vaekitLive.vae.vae(described), z = Float64Array.from(start), points = vaekitLive.engine.array(codes);
   const view = plot(host, {
     label: "The latent plane with the codes of test images and the point that is decoded",

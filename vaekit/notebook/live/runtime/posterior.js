@@ -1,6 +1,6 @@
 // The posterior by hand: move and stretch a Gaussian over the exact p(z|x) of one picture, and watch the gap of the ELBO.
 vaekitLive.kind("posterior", (host, { model: described, cases, nodes: packed }) => {
-  const { make, plot, picture, slider, number, row, panel, controls, buttons, button, thumbnails, numbers, status, soon } = vaekitLive.parts;
+  const { make, plot, picture, slider, number, row, panel, controls, buttons, button, thumbnails, numbers, status, soon } = { ...vaekitLive.parts, ...vaekitLive.pictures, ...vaekitLive.plots };
   const { array } = vaekitLive.engine, model = vaekitLive.vae.vae(described), n = number(2);
   const nodes = array(packed.noise), weights = Float64Array.from(packed.weights);
   for (const each of cases) Object.assign(each, { pixels: array(each.image), grid: array(each.log_joint) });
