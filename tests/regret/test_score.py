@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from tests.helpers import linear_gaussian
-from vaekit import VAE, bernoulli, categorical256, conv, dcgan, elbo, importance_bound, mlp
+from vaekit import VAE, bernoulli, beta_tcvae, categorical256, conv, dcgan, dip_vae, elbo, importance_bound, mlp
 from vaekit.consistency.two_level import two_level_mlp
 from vaekit.hamiltonian.bound import HamiltonianBound
-from vaekit.regret import score as regret
+from vaekit.regret.evaluation import Evaluation
+from vaekit.regret.noise import seed_of
 from vaekit.regret.score import likelihood_regret
 from vaekit.training.seeding import seeded
 
@@ -75,7 +76,8 @@ def regret_of_a_loop(model, x, bound, steps, lr, samples, seed, objective=None):
     objective, scores = objective or bound, []
     for image in x.split(1):
         one = copy.deepcopy(model).eval()
-        with seeded(seed), torch.no_grad():
+        own = seed_of(image[0], seed)
+        with seeded(own), torch.no_grad():
             before = bound(one, image, samples=samples)
         optimizer = torch.optim.Adam(one.encoder.parameters(), lr=lr)
         with seeded(seed + 1):
@@ -83,7 +85,7 @@ def regret_of_a_loop(model, x, bound, steps, lr, samples, seed, objective=None):
                 optimizer.zero_grad()
                 (-objective(one, image, samples=1).sum()).backward()
                 optimizer.step()
-        with seeded(seed), torch.no_grad():
+        with seeded(own), torch.no_grad():
             scores.append(bound(one, image, samples=samples) - before)
     return torch.cat(scores)
 
@@ -168,18 +170,128 @@ def test_the_importance_weighted_regret_fades_as_samples_grow():
     assert many.abs() < 0.2  # both bounds are near log p(x) by then
 
 
-def test_memory_sets_how_many_images_are_taken_at_once(monkeypatch):
+def test_memory_sets_how_many_images_are_taken_at_once():
     with seeded(0):
         model = VAE(*conv((1, 32, 32), 4), latent_dim=4)
     x = digits_like(6, size=32).float()
     options = {"steps": 2, "samples": 3, "progress": False}
-    at_once = regret._Evaluation(model, elbo, 1, "encoder").images_at_once(x[:1])
     encoder_bytes = 4 * sum(p.numel() for p in model.encoder.parameters())
-    assert 1 < at_once < regret.CPU_MEMORY / (4 * encoder_bytes)
+    evaluation = Evaluation(model, elbo, 1, "encoder")
+    assert 1 < evaluation.fit_into(2**30, x[:1]) < 2**30 / (4 * encoder_bytes)
+    assert evaluation.fit_into(13 * encoder_bytes, x[:1]) in (1, 2)
     whole = likelihood_regret(model, x, **options)
-    monkeypatch.setattr(regret, "CPU_MEMORY", 13 * encoder_bytes)
-    assert regret._Evaluation(model, elbo, 1, "encoder").images_at_once(x[:1]) in (1, 2)
-    torch.testing.assert_close(likelihood_regret(model, x, **options), whole, rtol=1e-3, atol=1e-3)
+    for memory in (1, 13 * encoder_bytes):
+        torch.testing.assert_close(likelihood_regret(model, x, memory=memory, **options), whole, rtol=1e-3, atol=1e-3)
+
+
+class Widest(nn.Module):
+    """A decoder that notes how many numbers it was asked to return at once, over all images of the batch."""
+
+    def __init__(self, decoder):
+        super().__init__()
+        self.decoder, self.most = decoder, [0]
+
+    def __deepcopy__(self, memo):
+        twin = Widest(copy.deepcopy(self.decoder, memo))
+        twin.most = self.most  # the list itself, to be read from outside
+        return twin
+
+    def forward(self, z):
+        pixels = self.decoder(z)
+        inside = torch._C._functorch.get_unwrapped(pixels) if torch._C._functorch.is_batchedtensor(pixels) else pixels
+        self.most[0] = max(self.most[0], inside.numel())
+        return pixels
+
+
+@pytest.mark.parametrize("bound", [elbo, importance_bound], ids=["elbo", "importance"])
+@pytest.mark.parametrize("adapt", ["encoder", "posterior"])
+def test_many_draws_keep_within_memory(adapt, bound):
+    """Splitting the images is not enough where one image's draws are too many."""
+    model, x = small_vae(categorical256, 256), digits_like(3)
+    options = {"adapt": adapt, "bound": bound, "steps": 2, "samples": 500, "progress": False}
+    whole = likelihood_regret(model, x, **options)
+    model.decoder = Widest(model.decoder)
+    memory = 16 * 2**20
+    torch.testing.assert_close(likelihood_regret(model, x, memory=memory, **options), whole, rtol=1e-9, atol=1e-9)
+    assert 8 * model.decoder.most[0] < memory < 8 * 500 * 64 * 256
+    assert 8 * model.decoder.most[0] > memory / 100
+
+
+def test_a_bound_with_gradients_inside_keeps_its_draws():
+    model, x, bound = small_vae(), digits_like(2), HamiltonianBound(3, steps=1).double()
+    options = {"bound": bound, "steps": 1, "samples": 50, "progress": False}
+    scores = likelihood_regret(model, x, memory=1, **options)
+    torch.testing.assert_close(scores, likelihood_regret(model, x, **options), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("bound", [elbo, importance_bound])
+def test_images_have_scoring_noise_of_their_own(bound):
+    """Otherwise the errors of all scores move together, and averaging over images does not average them."""
+    truth = wide_of_the_mark()
+    x = truth.x[:1] + 1e-9 * torch.arange(30).double()[:, None, None, None]  # alike, but not the same
+    options = {"bound": bound, "steps": 0, "samples": 4}
+    model, evaluation = truth.model, Evaluation(truth.model, bound, 4, "posterior")
+    with torch.no_grad():
+        values = evaluation.values(evaluation.initial_weights(x), x, 0, 7)
+    assert values.std() > 0.05
+    with torch.no_grad(), seeded(seed_of(x[3], 0)):
+        torch.testing.assert_close(values[3:4], bound(model, x[3:4], samples=options["samples"]))
+    again = torch.cat([x[3:4], x[3:4]])
+    with torch.no_grad():
+        same = evaluation.values(evaluation.initial_weights(again), again, 0, 7)
+    assert same[0] == same[1]
+
+
+def test_an_encoder_that_shares_weights_with_the_decoder_is_adapted_alone():
+    """The decoder stays the model's, whatever it shares with the encoder; and so does the user's model."""
+    with seeded(0):
+        shared = nn.Linear(6, 6)
+        encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), shared, nn.Tanh(), shared)
+        decoder = nn.Sequential(nn.Linear(3, 6), shared, nn.Tanh(), nn.Linear(6, 64), nn.Unflatten(-1, (1, 8, 8)))
+        model = VAE(encoder, decoder, latent_dim=3).double()
+        apart = VAE(copy.deepcopy(encoder), copy.deepcopy(decoder), latent_dim=3).double()
+    before = copy.deepcopy(model.state_dict())
+    options = {"steps": 9, "lr": 1e-2, "samples": 4}
+    for adapt in ("encoder", "posterior"):
+        scores = likelihood_regret(model, digits_like(4), adapt=adapt, progress=False, **options)
+        expected = likelihood_regret(apart, digits_like(4), adapt=adapt, progress=False, **options)
+        torch.testing.assert_close(scores, expected)
+        if adapt == "encoder":
+            loop = regret_of_a_loop(apart, digits_like(4), elbo, seed=0, **options)
+            torch.testing.assert_close(scores, loop, rtol=1e-6, atol=1e-8)
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert encoder[2] is encoder[4] is decoder[1] and isinstance(shared.weight, nn.Parameter)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+@pytest.mark.parametrize("when", [1, 3, 12, 40])
+def test_a_run_that_is_broken_off_leaves_the_model_as_it_was(error, when):
+    model, calls = small_vae().train(), []
+    before, modules = copy.deepcopy(model.state_dict()), list(model.modules())
+
+    def breaks(model, x, samples):
+        calls.append(None)
+        if len(calls) == when:
+            raise error
+        return elbo(model, x, samples=samples)
+
+    with pytest.raises(error):
+        likelihood_regret(model, digits_like(3), bound=breaks, steps=50, progress=False)
+    assert model.training and list(model.modules()) == modules and "log_likelihood" not in vars(model)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(isinstance(p, nn.Parameter) and p.grad is None for p in model.parameters())
+
+
+def test_bounds_that_look_at_the_batch_are_refused():
+    for bound in (
+        lambda model, x, samples: beta_tcvae(model, x, dataset_size=10, beta=50.0),
+        lambda model, x, samples: dip_vae(model, x, off_diagonal=50.0, diagonal=0.0),
+    ):
+        with pytest.raises(ValueError, match="depends on the other images of the batch"):
+            likelihood_regret(small_vae(), digits_like(2), bound=bound, progress=False)
+        with pytest.raises(ValueError, match="depends on the other images of the batch"):
+            likelihood_regret(small_vae(), digits_like(2), objective=bound, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +306,7 @@ def test_memory_sets_how_many_images_are_taken_at_once(monkeypatch):
         ({"steps": -1}, "steps: expected at least 0, got -1"),
         ({"samples": 0}, "samples: expected at least 1, got 0"),
         ({"chunk": 0}, "chunk: expected at least 1, got 0"),
+        ({"memory": 0}, "memory: expected at least 1, got 0"),
         ({"lr": -1.0}, "lr: expected a positive finite number, got -1.0"),
     ],
 )

@@ -7,11 +7,14 @@ reached from it on these ways. A module that a function finds by a *global* name
 
 import copy
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
+
+Model = TypeVar("Model", bound=nn.Module)
+Objective = TypeVar("Objective")
 
 
 def modules_of(objective: object) -> dict[str, nn.Module]:
@@ -54,8 +57,8 @@ def module_of(objective: object) -> nn.Module | None:
     return nn.ModuleDict({"/" + path.replace(".", "/"): module for path, module in found.items()})
 
 
-def private_copy(model: nn.Module, objective: Callable[..., Tensor]) -> tuple[nn.Module, Callable[..., Tensor]]:
-    """Deep copies of a model and of an objective; what they share stays shared.
+def private_copy(model: Model, objective: Objective) -> tuple[Model, Objective]:
+    """Deep copies of a model and of an objective (or several, in a tuple); what they share stays shared.
 
     Unlike `copy.deepcopy`, it also copies the modules that a function closes over.
     """
