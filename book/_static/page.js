@@ -1,8 +1,5 @@
 // Loaded before everything else on a page.
 
-// Font Awesome must leave icons alone that widgets put in later, or it breaks the widgets.
-window.FontAwesomeConfig = { observeMutations: false };
-
 // The widgets' renderer asks MathJax 2 (MathJax.Hub.Queue) to typeset a label; pass the request on to MathJax 3.
 {
   const hub = {
@@ -14,7 +11,7 @@ window.FontAwesomeConfig = { observeMutations: false };
       }
     },
   };
-  let current = Object.defineProperty({}, "Hub", { value: hub });
+  let current = Object.defineProperty(window.MathJax ?? {}, "Hub", { value: hub }); // what the page has set for it stays
   Object.defineProperty(window, "MathJax", {
     configurable: true,
     get: () => current,
@@ -32,13 +29,51 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 });
 
-// A wide table or formula scrolls by itself; without this a keyboard could not reach what is cut off.
+// What is wider than its box scrolls by itself: it fades where it goes on, a keyboard can reach it, and it has a name.
 window.addEventListener("load", async () => {
   await window.MathJax?.startup?.promise;
-  const boxes = '.pst-scrollable-table-container, div.output, div.cell_output, pre, mjx-container[display="true"]';
-  const reach = () => document.querySelectorAll(boxes).forEach((box) => { if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; });
-  reach();
-  window.addEventListener("resize", reach);
+  const kinds = {
+    ".pst-scrollable-table-container, div.cell_output > .output": "Table", "pre": "Code",
+    "div.math, span.math": "Formula",
+  };
+  const place = (box) => {
+    const [here, end] = [box.scrollLeft, box.scrollWidth - box.clientWidth - 1];
+    box.classList.toggle("at-start", here < 1);
+    box.classList.toggle("midway", here >= 1 && here < end);
+    box.classList.toggle("at-end", here >= end);
+  };
+  const look = () => {
+    for (const [boxes, name] of Object.entries(kinds)) {
+      for (const box of document.querySelectorAll(`.bd-article :is(${boxes})`)) {
+        const formula = box.matches("span.math") && box.firstElementChild;
+        const room = formula ? box.closest("p, li, dd, td, th, figcaption, div")?.clientWidth : box.clientWidth;
+        const wide = (formula ? formula.getBoundingClientRect().width : box.scrollWidth) > room + 1;
+        if (wide === box.classList.contains("vaekit-scrolls")) continue;
+        box.classList.toggle("vaekit-scrolls", wide);
+        if (!wide) continue;
+        box.tabIndex = 0;
+        box.setAttribute("role", "group");
+        box.setAttribute("aria-label", `${name}, scrolls sideways`);
+        box.addEventListener("scroll", () => place(box), { passive: true });
+        place(box);
+      }
+    }
+  };
+  look();
+  window.addEventListener("resize", look);
+  document.addEventListener("toggle", look, true); // what was folded has no width until it is open
+});
+
+// The contents at the right follow the reader.
+document.addEventListener("DOMContentLoaded", () => {
+  const contents = document.querySelector(".bd-sidebar-secondary");
+  window.addEventListener("activate.bs.scrollspy", (event) => {
+    const link = event.relatedTarget;
+    if (!contents || !link) return;
+    const [above, below] = [link.offsetTop - 80, link.offsetTop + link.offsetHeight + 80 - contents.clientHeight];
+    if (contents.scrollTop > above) contents.scrollTop = above;
+    if (contents.scrollTop < below) contents.scrollTop = below;
+  });
 });
 
 // Names for what has only a picture: the chevrons that unfold the contents, and the sliders.
