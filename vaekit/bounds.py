@@ -46,8 +46,9 @@ def elbo(model: VAE, x: Tensor, *, beta: float = 1.0, samples: int = 1) -> Tenso
         >>> elbo(model, torch.rand(5, 1, 8, 8).round()).shape
         torch.Size([5])
     """
+    checks.model(model)
     checks.at_least(beta, 0, "beta")
-    checks.at_least(samples, 1, "samples")
+    checks.count(samples, 1, "samples")
     q_z = model.posterior(x)
     z = q_z.rsample((samples,))  # [S, B, D]
     log_p_x_z = model.log_likelihood(x, z).mean(0)  # [B]
@@ -71,7 +72,8 @@ def log_weight(model: VAE, x: Tensor, *, samples: int) -> Tensor:
     Raises:
         ValueError: Bad images or `samples` below 1.
     """
-    checks.at_least(samples, 1, "samples")
+    checks.count(samples, 1, "samples")
+    checks.model(model)
     q_z = model.posterior(x)
     z = q_z.rsample((samples,))  # [S, B, D]
     return model.log_joint(x, z) - q_z.log_prob(z)
@@ -122,9 +124,11 @@ def log_evidence(
     References:
         Burda et al., ICLR 2016, section 5, https://arxiv.org/abs/1509.00519; Rezende et al., ICML 2014, appendix E.
     """
+    checks.model(model)
+    checks.function(log_weight, "log_weight")
     checks.images(x)
-    checks.at_least(samples, 1, "samples")
-    checks.at_least(chunk, 1, "chunk")
+    checks.count(samples, 1, "samples")
+    checks.count(chunk, 1, "chunk")
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from numbers import Real
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _values_known_good: ContextVar[bool] = ContextVar("values_known_good", default=False)
 
@@ -98,6 +98,46 @@ def positive(value: object, name: str) -> None:
         raise ValueError(f"{name}: expected a positive finite number, got {shown(value)}")
 
 
+def between(value: object, low: float, high: float, name: str) -> None:
+    """Raise `ValueError` unless a number, or every element of a tensor, lies strictly between `low` and `high`.
+
+    Inside `trusted` the elements of tensors are not looked at.
+    """
+    if isinstance(value, Tensor) and value.numel() > 0 and not value.is_complex():
+        if torch.compiler.is_compiling() or _values_known_good.get():
+            return
+        fine = is_true(((value > low) & (value < high)).all())
+    else:
+        fine = _is_number(value) and low < value < high  # type: ignore[operator]
+    if not fine:
+        raise ValueError(f"{name}: expected numbers strictly between {low:g} and {high:g}, got {shown(value)}")
+
+
+def share(value: object, name: str) -> None:
+    """Raise `ValueError` unless `value` is a number above 0 and up to 1."""
+    if not _is_number(value) or not 0 < value <= 1:  # type: ignore[operator]
+        raise ValueError(f"{name}: expected a share above 0 and up to 1, got {shown(value)}")
+
+
+def shape(value: object, name: str, expected: str = "whole numbers of at least 1") -> None:
+    """Raise `ValueError` unless `value` is a non-empty tuple or list of whole numbers of at least 1."""
+    fine = isinstance(value, tuple | list) and len(value) > 0
+    if not fine or not all(hasattr(n, "__index__") and n >= 1 for n in value):  # type: ignore[attr-defined]
+        raise ValueError(f"{name}: expected {expected}, got {shown(value)}")
+
+
+def model(value: object, name: str = "model") -> None:
+    """Raise `ValueError` unless `value` looks like a model: it has a posterior and a likelihood."""
+    if not hasattr(value, "posterior"):
+        raise ValueError(f"{name}: expected a VAE, or a module with its methods, got {shown(value)}")
+
+
+def module(value: object, name: str) -> None:
+    """Raise `ValueError` unless `value` is a `torch.nn.Module`."""
+    if not isinstance(value, nn.Module):
+        raise ValueError(f"{name}: expected a torch.nn.Module, got {shown(value)}")
+
+
 def function(value: object, name: str) -> None:
     """Raise `ValueError` unless `value` can be called."""
     if not callable(value):
@@ -108,6 +148,13 @@ def _is_number(value: object) -> bool:
     if isinstance(value, Tensor):
         return value.numel() == 1 and not value.is_complex()
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def described(value: object) -> str:
+    """A tensor by its type and shape, anything else by its type."""
+    if isinstance(value, Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
 
 
 def shown(value: object) -> str:

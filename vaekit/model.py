@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Distribution, Independent, Normal
 
 from vaekit import checks
 from vaekit.likelihoods import Bernoulli, Categorical256, Likelihood, bernoulli
@@ -26,6 +26,17 @@ class DiagonalNormal(Independent):
         mean, std = self.base_dist.loc, self.base_dist.scale
         epsilon = torch.randn((*sample_shape, *mean.shape), dtype=mean.dtype, device=mean.device)
         return mean + std * epsilon
+
+
+def independent(q_z: Distribution) -> Independent:
+    """The distribution itself, if it is normal with independent latents, as formulas over single latents ask.
+
+    Raises:
+        ValueError: It is not, such as that of a `TwoLevelVAE`.
+    """
+    if not isinstance(q_z, Independent) or not isinstance(q_z.base_dist, Normal):
+        raise ValueError(f"model: expected a posterior of independent normal latents, got a {type(q_z).__name__}")
+    return q_z
 
 
 class VAE(nn.Module):
@@ -61,7 +72,10 @@ class VAE(nn.Module):
     ) -> None:
         """See the class."""
         super().__init__()
-        checks.at_least(latent_dim, 1, "latent_dim")
+        checks.count(latent_dim, 1, "latent_dim")
+        checks.module(encoder, "encoder")
+        checks.module(decoder, "decoder")
+        checks.function(likelihood, "likelihood")
         self.encoder, self.decoder = encoder, decoder
         self.latent_dim = latent_dim
         self._likelihood = likelihood
@@ -99,8 +113,9 @@ class VAE(nn.Module):
         Raises:
             ValueError: The last dimension of `z` is not D.
         """
-        if z.shape[-1:] != (self.latent_dim,):
-            raise ValueError(f"z: expected a last dimension of {self.latent_dim}, got shape {tuple(z.shape)}")
+        if not isinstance(z, Tensor) or not z.is_floating_point() or z.shape[-1:] != (self.latent_dim,):
+            expected = f"floating-point latents with a last dimension of {self.latent_dim}"
+            raise ValueError(f"z: expected {expected}, got {checks.described(z)}")
         pixels = self._likelihood(self.decoder(z).to(z.dtype))
         return Independent(pixels, len(pixels.batch_shape) - (z.ndim - 1), validate_args=False)
 
@@ -146,7 +161,7 @@ class VAE(nn.Module):
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
         r"""Mean images $\mathbb E[x \mid z]$ for `n` draws of z from the prior: `[n, *image]`, in pixel units."""
-        checks.at_least(n, 1, "n")
+        checks.count(n, 1, "n")
         return self.likelihood(self.prior.rsample((n,))).mean
 
     @torch.no_grad()

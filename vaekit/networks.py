@@ -63,11 +63,17 @@ class SoftplusScale(nn.Module):
         return torch.cat([mean, F.softplus(raw).clamp_min(torch.finfo(raw.dtype).tiny).log()], dim=-1)
 
 
+def _ends(shape: Shape, *sizes: Shape) -> bool:
+    """Whether `shape` is (C, H, W) with one of these (H, W)."""
+    return isinstance(shape, tuple | list) and len(shape) == 3 and tuple(shape[1:]) in sizes
+
+
 def _check(latent_dim: int, outputs: int, shape: Shape, expected: str | None = None) -> None:
-    checks.at_least(latent_dim, 1, "latent_dim")
-    checks.at_least(outputs, 1, "outputs")
-    if not shape or min(shape) < 1 or expected:
-        raise ValueError(f"shape: expected {expected or 'positive image dimensions'}, got {tuple(shape)}")
+    checks.count(latent_dim, 1, "latent_dim")
+    checks.count(outputs, 1, "outputs")
+    checks.shape(shape, "shape", expected or "positive image dimensions")
+    if expected:
+        raise ValueError(f"shape: expected {expected}, got {tuple(shape)}")
 
 
 def mlp(
@@ -91,6 +97,9 @@ def mlp(
         ValueError: A dimension is below 1.
     """
     _check(latent_dim, outputs, shape)
+    if hidden != ():
+        checks.shape(hidden, "hidden", "widths of at least 1")
+    checks.function(activation, "activation")
     pixels = math.prod(shape)
 
     def layers(widths: list[int]) -> list[nn.Module]:
@@ -148,7 +157,8 @@ def dcgan(shape: Shape = (1, 32, 32), latent_dim: int = 100, *, width: int = 32,
         Xiao, Yan & Amit, NeurIPS 2020, https://arxiv.org/abs/2003.02977; after Radford et al., "DCGAN", ICLR 2016,
         https://arxiv.org/abs/1511.06434.
     """
-    _check(latent_dim, outputs, shape, None if tuple(shape[1:]) == (32, 32) else "(C, 32, 32)")
+    _check(latent_dim, outputs, shape, None if _ends(shape, (32, 32)) else "(C, 32, 32)")
+    checks.count(width, 1, "width")
     channels = shape[0]
 
     def down(before: int, after: int) -> list[nn.Module]:
@@ -189,7 +199,7 @@ def conv(shape: Shape = (1, 64, 64), latent_dim: int = 10, *, outputs: int = 1) 
         Rhodes & Lee, NeurIPS 2021, https://arxiv.org/abs/2106.02923; the architecture is that of Locatello et al., ICML
         2019, https://arxiv.org/abs/1811.12359.
     """
-    known = len(shape) == 3 and tuple(shape[1:]) in {(64, 64), (32, 32)}
+    known = _ends(shape, (64, 64), (32, 32))
     _check(latent_dim, outputs, shape, None if known else "(C, 64, 64) or (C, 32, 32)")
     maps = [shape[0], 32, 32, 64, 64] if shape[1] == 64 else [shape[0], 32, 64, 64]
     down: list[nn.Module] = []

@@ -200,7 +200,7 @@ def test_bad_input_is_refused():
         Consistency(elbo, flipped, weight=1.0)(model, x, weight=-2.0)
     with pytest.raises(ValueError, match=r"transformed images: expected the images' own shape \(6, 1, 4, 4\), got \(5"):
         Consistency(elbo, lambda x: x[1:], weight=1.0)(model, x)
-    with pytest.raises(ValueError, match="transformed images"):
+    with pytest.raises(ValueError, match="tx: expected images of shape"):
         posterior_divergence(model, x, x[:, :, 1:])
     with pytest.raises(ValueError, match="x: found NaN"):
         posterior_divergence(model, x * torch.nan, x)

@@ -7,9 +7,29 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from tests.helpers import Decoder
-from vaekit import VAE, elbo, fit, gaussian, importance_bound, log_evidence, log_weight, mlp
+from vaekit import (
+    VAE,
+    Consistency,
+    FactorVAE,
+    HamiltonianBound,
+    JacobianL1,
+    PlanarBound,
+    annealed_capacity,
+    beta_tcvae,
+    dip_vae,
+    elbo,
+    fit,
+    gaussian,
+    importance_bound,
+    likelihood_regret,
+    log_evidence,
+    log_weight,
+    mlp,
+    tracin,
+)
 from vaekit.consistency.objective import posterior_divergence
 from vaekit.consistency.two_level import TwoLevelVAE, two_level_mlp
+from vaekit.metrics import active_units, mutual_information
 from vaekit.model import DiagonalNormal
 from vaekit.training.seeding import seeded
 
@@ -172,3 +192,45 @@ def test_bad_input_is_refused():
         model.posterior(torch.zeros(1, 1, 4, 4, dtype=torch.float64))
     with pytest.raises(ValueError, match="NaN"):
         elbo(model, torch.full((1, 1, 4, 4), torch.nan))
+
+
+def small_model() -> tuple[TwoLevelVAE, Tensor]:
+    with seeded(0):
+        return two_level_mlp((1, 4, 4), latent_dims=(1, 2), hidden=5), torch.rand(6, 1, 4, 4).round()
+
+
+TAKERS = {
+    "elbo": elbo,
+    "importance_bound": lambda model, x: importance_bound(model, x, samples=2),
+    "log_evidence": lambda model, x: log_evidence(model, x, samples=2),
+    "Consistency": Consistency(elbo, lambda x: x.flip(-1), weight=1.0),
+    "HamiltonianBound": HamiltonianBound(3, steps=1),
+    "JacobianL1": JacobianL1(elbo, weight=1.0),
+    "FactorVAE": FactorVAE(3, weight=1.0, hidden=4),
+    "annealed_capacity": lambda model, x: annealed_capacity(model, x, capacity=1.0, weight=1.0),
+    "dip_vae": lambda model, x: dip_vae(model, x, off_diagonal=1.0, diagonal=1.0),
+    "likelihood_regret": lambda model, x: likelihood_regret(model, x, steps=1, progress=False),
+    "tracin": lambda model, x: tracin(model, elbo, [{"model": model.state_dict(), "lr": 1.0}], x, x, samples=2)[0],
+}
+
+
+@pytest.mark.parametrize("name", TAKERS)
+def test_what_takes_a_two_level_model(name):
+    model, x = small_model()
+    with seeded(0):
+        nats = TAKERS[name](model, x)
+    assert nats.shape == (6,) and nats.isfinite().all()
+
+
+REFUSERS = {
+    "PlanarBound": PlanarBound(3, steps=1),
+    "beta_tcvae": lambda model, x: beta_tcvae(model, x, dataset_size=6, beta=2.0),
+    "active_units": active_units,
+    "mutual_information": mutual_information,
+}
+
+
+@pytest.mark.parametrize("name", REFUSERS)
+def test_what_needs_independent_latents_says_so(name):
+    with pytest.raises(ValueError, match="model: expected a posterior of independent normal latents, got a TwoLevel"):
+        REFUSERS[name](*small_model())

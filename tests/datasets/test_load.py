@@ -118,6 +118,45 @@ def test_pickles_and_damaged_files_are_refused(tmp_path, monkeypatch):
             load("notmnist", "test")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": np.zeros((4, 27, 28), np.uint8)},
+        {"images": np.zeros((4, 784), np.uint8)},
+        {"images": np.zeros((4, 28, 28, 3), np.uint8)},
+        {"images": np.zeros((4, 28, 28), np.float32)},
+        {"images": np.zeros((4, 28, 28), np.int64)},
+        {"images": np.zeros((3, 28, 28), np.uint8)},
+        {"images": np.zeros((0, 28, 28), np.uint8), "labels": np.zeros(0, np.uint8)},
+        {"labels": np.zeros(5, np.uint8)},
+        {"labels": np.zeros((4, 1), np.uint8)},
+        {"labels": np.zeros(4)},
+        {"labels": np.uint8(3)},
+    ],
+    ids=lambda change: " ".join(f"{k}{v.shape}{v.dtype}" for k, v in change.items()),
+)
+def test_ready_made_files_of_other_shapes_are_refused(tmp_path, monkeypatch, change):
+    monkeypatch.setenv("VAEKIT_DATA", str(tmp_path))
+    good = {"images": np.zeros((4, 28, 28), np.uint8), "labels": np.zeros(4, np.uint8)}
+    for key in (("notmnist", "test"), ("emnist-letters", "test"), ("cifar10-gray", "train")):
+        npz(tmp_path, key, **good | change)
+        with pytest.raises(ValueError, match=rf"{key[0].partition('-')[0]}.*\.npz: .*expected (images|a whole number)"):
+            load(*key)
+
+
+def test_every_flipped_byte_of_a_ready_made_file_is_an_error_that_names_it_or_does_no_harm(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAEKIT_DATA", str(tmp_path))
+    path = npz(tmp_path, ("notmnist", "test"), images=np.zeros((2, 28, 28), np.uint8), labels=np.zeros(2, np.uint8))
+    whole, refused = path.read_bytes(), 0
+    for k in range(0, len(whole), 3):
+        path.write_bytes(whole[:k] + bytes([whole[k] ^ 0xFF]) + whole[k + 1 :])
+        try:
+            assert load("notmnist", "test").images.shape == (2, 1, 28, 28)
+        except ValueError as error:
+            refused += str(path) in str(error)
+    assert refused > 500
+
+
 def test_digits_are_scikit_learns():
     train, test = load("digits"), load("digits", "test")
     pixels, labels = load_digits(return_X_y=True)

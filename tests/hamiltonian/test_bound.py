@@ -363,9 +363,9 @@ def test_one_step_is_leapfrog():
         ({"steps": 1, "step_size": math.nan}, "step_size: .* got nan"),
         ({"steps": 1, "max_step_size": -1}, "max_step_size: expected a positive finite number"),
         ({"steps": 1, "tempering": "hot"}, "tempering: expected 'free', 'fixed' or 'none', got 'hot'"),
-        ({"steps": 1, "beta_0": 1.5}, r"beta_0: expected a number in \(0, 1\), got 1.5"),
+        ({"steps": 1, "beta_0": 1.5}, r"beta_0: expected numbers strictly between 0 and 1, got 1.5"),
         ({"steps": 1, "estimator": "best"}, "estimator: expected 'plain' or 'rao-blackwell', got 'best'"),
-        ({"steps": 1, "max_energy_error": 0}, "max_energy_error: expected a positive number"),
+        ({"steps": 1, "max_energy_error": 0}, "max_energy_error: expected a positive finite number"),
     ],
 )
 def test_bad_arguments_are_told(options, message):

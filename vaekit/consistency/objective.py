@@ -51,6 +51,9 @@ def posterior_divergence(model: VAE, x: Tensor, tx: Tensor) -> Tensor:
         >>> posterior_divergence(model, x, x)
         tensor([0., 0., 0., 0., 0.], grad_fn=<SumBackward1>)
     """
+    checks.model(model)
+    checks.images(x)
+    checks.images(tx, name="tx", shape=tuple(x.shape[1:]), dtype=x.dtype)
     q_both = model.posterior(_concatenate(x, tx))
     return kl_divergence(q_both[len(x) :], q_both[: len(x)])
 
@@ -92,12 +95,15 @@ class Consistency(nn.Module):
         """See the class."""
         super().__init__()
         checks.at_least(weight, 0, "weight")
+        checks.function(bound, "bound")
+        checks.function(transform, "transform")
         self.bound, self.transform, self.weight = bound, transform, weight
 
     def forward(self, model: VAE, x: Tensor, *, weight: float | None = None, **options: Any) -> Tensor:
         r"""Nats per image `[B]`; `weight` in place of the $\lambda$ set above, `options` for the bound."""
         lambda_ = self.weight if weight is None else weight
         checks.at_least(lambda_, 0, "weight")
+        checks.model(model)
         checks.images(x)
         both = _concatenate(x, self.transform(x))  # [2B, *image]
         encoded = _Encoded(model, both)

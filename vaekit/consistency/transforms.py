@@ -6,6 +6,7 @@ where a transform is asked for; `torch.bernoulli`, say, after an affine map make
 ones that interpolation leaves.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ def affine(
         `[B, C, H, W]`, in the range of the old pixels and 0.
 
     Raises:
-        ValueError: `x` is no batch of finite images `[B, C, H, W]`.
+        ValueError: `x` is no batch of finite images `[B, C, H, W]`, or a number is out of its range.
 
     Example:
         >>> x = torch.zeros(1, 1, 3, 3)
@@ -54,6 +55,10 @@ def affine(
         [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
     """
     _check(x)
+    checks.between(angle, -math.inf, math.inf, "angle")
+    checks.between(translation, -math.inf, math.inf, "translation")
+    checks.between(scale, 0, math.inf, "scale")
+    checks.between(shear, -90, 90, "shear")
     n, _, height, width = x.shape
     alpha, kappa, s = (torch.as_tensor(v, dtype=x.dtype, device=x.device).expand(n) for v in (angle, shear, scale))
     t = torch.as_tensor(translation, dtype=x.dtype, device=x.device).expand(n, 2)  # [B, 2]
@@ -96,8 +101,7 @@ class RandomAffine:
         """Refuse numbers out of range."""
         for name in ("degrees", "translate", "shear"):
             checks.at_least(getattr(self, name), 0, name)
-        if not self.shear < 90:
-            raise ValueError(f"shear: expected degrees below 90, got {self.shear}")
+        checks.between(self.shear, -90, 90, "shear")
         _check_interval(self.scale, "scale")
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -188,6 +192,10 @@ def _check(x: Tensor, *, unit_range: bool = False) -> None:
 
 
 def _check_interval(interval: tuple[float, float], name: str) -> None:
+    if not isinstance(interval, tuple | list) or len(interval) != 2:
+        raise ValueError(f"{name}: expected two numbers, got {checks.shown(interval)}")
     low, high = interval
+    for value in interval:
+        checks.positive(value, name)
     if not 0 < low <= high < float("inf"):
         raise ValueError(f"{name}: expected 0 < low <= high, got {low} and {high}")

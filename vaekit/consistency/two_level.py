@@ -1,8 +1,10 @@
 r"""A VAE with two levels of latent variables, whose posterior and prior are distributions like any other.
 
 The upper level $z_2$ says what the picture is about, the lower level $z_1$, given $z_2$, how it looks. Since q(z|x) and
-p(z) know how to draw, to give log-probabilities and their divergence, every bound of the library takes this model as it
-takes a plain one.
+p(z) know how to draw, to give log-probabilities and their divergence, what asks no more of them takes this model as it
+takes a plain one: `elbo`, `importance_bound`, `log_evidence`, `Consistency`, `HamiltonianBound`, `JacobianL1`,
+`FactorVAE`, `annealed_capacity`, `dip_vae`, likelihood regret, `tracin`. Not so `PlanarBound`, `beta_tcvae`,
+`active_units` and `mutual_information`: they ask for latents that are independent given the image, and say so.
 """
 
 import math
@@ -122,6 +124,9 @@ class TwoLevelVAE(VAE):
     ) -> None:
         """See the class."""
         _check(latent_dims)
+        heads = {"upper_head": upper_head, "lower_head": lower_head, "prior_head": prior_head}
+        for name, head in heads.items():
+            checks.module(head, name)
         super().__init__(encoder, decoder, latent_dim=sum(latent_dims), likelihood=likelihood)
         self.upper_head, self.lower_head, self.prior_head = upper_head, lower_head, prior_head
         self.latent_dims = latent_dims
@@ -169,8 +174,10 @@ def two_level_mlp(
         ValueError: A dimension is below 1.
     """
     _check(latent_dims)
+    checks.shape(shape, "shape", "positive image dimensions")
+    checks.function(likelihood, "likelihood")
     upper, lower = latent_dims
-    checks.at_least(hidden, 1, "hidden")
+    checks.count(hidden, 1, "hidden")
     pixels = math.prod(shape)
 
     def head(inputs: int, outputs: int) -> nn.Module:
@@ -194,5 +201,7 @@ def _normal(moments: Tensor) -> DiagonalNormal:
 
 
 def _check(latent_dims: tuple[int, int]) -> None:
+    if not isinstance(latent_dims, tuple | list) or len(latent_dims) != 2:
+        raise ValueError(f"latent_dims: expected two numbers (D2, D1), got {checks.shown(latent_dims)}")
     for level, dim in enumerate(latent_dims):
-        checks.at_least(dim, 1, f"latent_dims[{level}]")
+        checks.count(dim, 1, f"latent_dims[{level}]")

@@ -111,7 +111,11 @@ def load(
     if split not in _SPLITS[name]:
         raise ValueError(f"split: expected one of {', '.join(_SPLITS[name])} for {name}; got {split!r}")
     if n is not None:
-        checks.at_least(n, 1, "n")
+        checks.count(n, 1, "n")
+    if size is not None:
+        checks.count(size, 1, "size")
+    if seed is not None:
+        checks.count(seed, 0, "seed")
     if name in ("three-dots", "shapes"):
         return draw(name, split, n or _DRAWN[split], 64 if size is None else size, seed or 0)
     if seed is not None:

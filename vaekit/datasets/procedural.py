@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from vaekit import checks
 from vaekit.datasets.dataset import Dataset
 
 __all__ = ["SHAPES", "THREE_DOTS", "draw", "render_shapes", "render_three_dots"]
@@ -168,8 +169,7 @@ def _checked(factors: Tensor, sizes: dict[str, int], size: int) -> tuple[Tensor,
     if not isinstance(factors, Tensor) or factors.ndim != 2 or factors.shape[1] != len(sizes) or len(factors) == 0:
         came = tuple(factors.shape) if isinstance(factors, Tensor) else type(factors).__name__
         raise ValueError(f"factors: expected a tensor [N, {len(sizes)}] of {', '.join(sizes)}, got {came}")
-    if size < 1:
-        raise ValueError(f"size: expected at least 1 pixel, got {size}")
+    checks.count(size, 1, "size")
     factors = factors.to(torch.float64 if factors.dtype == torch.float64 else torch.float32)
     top = factors.new_tensor(list(sizes.values())) - 1
     if not bool(((factors >= 0) & (factors <= top)).all()):

@@ -1,7 +1,9 @@
 """From files in their original formats to arrays of pixels `[N, C, H, W]` and labels `[N]`, both uint8 or wider."""
 
 import gzip
+import lzma
 import math
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -17,6 +19,11 @@ from vaekit.datasets.sources import DERIVED, FILES
 
 __all__ = ["read"]
 
+_UNREADABLE = (  # what damaged files make their readers raise; NotImplementedError: a packing that does not exist
+    ValueError, KeyError, IndexError, TypeError, EOFError, OSError, NotImplementedError, SyntaxError, RuntimeError,
+    struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError,
+)  # fmt: skip
+
 Arrays = tuple[NDArray[np.uint8], NDArray[np.integer]]
 
 
@@ -30,24 +37,24 @@ def read(name: str, split: str, *, progress: bool = True) -> Arrays:
     folder, derived = downloads.data_folder(), DERIVED.get((name, split))
     if folder is not None and derived is not None and (path := folder / derived).exists():
         with _readable(path):
-            return _npz(path, name, split)
+            return _checked(*_npz(path, name, split))
     paths = [downloads.find(file, progress=progress) for file in FILES[name, split]]
     with _readable(paths[0]):
         match name:
             case "omniglot":
-                return _omniglot(paths[0], split)
+                return _checked(*_omniglot(paths[0], split))
             case "emnist-letters":
-                return _emnist_letters(paths[0], split)
+                return _checked(*_emnist_letters(paths[0], split))
             case "svhn":
-                return _svhn(paths[0])
+                return _checked(*_svhn(paths[0]))
             case "cifar10":
-                return _cifar10(paths[0], split)
+                return _checked(*_cifar10(paths[0], split))
             case "cifar10-gray":
-                return _gray(*_cifar10(paths[0], split))
+                return _checked(*_gray(*_cifar10(paths[0], split)))
     with _readable(paths[0]), gzip.open(paths[0]) as images:
         pixels = _idx(images, ndim=3)[:, None]
     with _readable(paths[1]), gzip.open(paths[1]) as labels:
-        return pixels, _idx(labels, ndim=1)
+        return _checked(pixels, _idx(labels, ndim=1))
 
 
 @contextmanager
@@ -55,8 +62,17 @@ def _readable(path: Path) -> Iterator[None]:
     """Name the file in every error that comes from what is in it."""
     try:
         yield
-    except (ValueError, KeyError, EOFError, OSError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{path}: cannot be read as the data set it should be ({error})") from error
+
+
+def _checked(pixels: NDArray, labels: NDArray) -> Arrays:
+    """The arrays, if they are pixels `[N, C, H, W]` of one byte each and a label for each image."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] not in {(1, 28, 28), (3, 32, 32)}:
+        raise ValueError(f"expected images of bytes, 28 x 28 or 3 x 32 x 32, got {pixels.dtype} {pixels.shape}")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(pixels),) or not len(labels):
+        raise ValueError(f"expected a whole number for each of {len(pixels)} images, got {labels.dtype} {labels.shape}")
+    return pixels, labels
 
 
 def _npz(path: Path, name: str, split: str) -> Arrays:
@@ -64,9 +80,10 @@ def _npz(path: Path, name: str, split: str) -> Arrays:
     with np.load(path, allow_pickle=False) as arrays:
         pixels = arrays["images"][:, None]
         if name == "omniglot":
-            here = arrays["split"] == ("train", "test").index(split)
+            here = arrays["split"] == ("train", "test").index(split)  # [N]
             return pixels[here], arrays["character"][here]
-        return pixels, arrays["labels"] - (1 if name == "emnist-letters" else 0)
+        labels = arrays["labels"]
+        return pixels, labels - labels.dtype.type(1) if name == "emnist-letters" else labels
 
 
 def _idx(stream: gzip.GzipFile, ndim: int) -> NDArray[np.uint8]:

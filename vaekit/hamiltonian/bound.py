@@ -71,10 +71,11 @@ class HamiltonianBound(nn.Module):
     ) -> None:
         """See the class."""
         super().__init__()
-        checks.at_least(latent_dim, 1, "latent_dim")
-        checks.at_least(steps, 1, "steps")
+        checks.count(latent_dim, 1, "latent_dim")
+        checks.count(steps, 1, "steps")
         checks.positive(max_step_size, "max_step_size")
-        if not 0 < step_size < max_step_size:
+        checks.positive(step_size, "step_size")
+        if not step_size < max_step_size:
             raise ValueError(f"step_size: expected a number in (0, max_step_size = {max_step_size}), got {step_size}")
         if tempering not in ("free", "fixed", "none"):
             raise ValueError(f"tempering: expected 'free', 'fixed' or 'none', got {tempering!r}")
@@ -82,10 +83,9 @@ class HamiltonianBound(nn.Module):
             raise ValueError(f"estimator: expected 'plain' or 'rao-blackwell', got {estimator!r}")
         if beta_0 is None:
             beta_0 = 0.9 ** (2 * steps) if tempering == "free" else 1 / 1.5**2
-        if not 0 < beta_0 < 1:
-            raise ValueError(f"beta_0: expected a number in (0, 1), got {beta_0}")
-        if not max_energy_error > 0:
-            raise ValueError(f"max_energy_error: expected a positive number, got {max_energy_error}")
+        checks.between(beta_0, 0, 1, "beta_0")
+        if max_energy_error != math.inf:
+            checks.positive(max_energy_error, "max_energy_error")
         self.latent_dim, self.steps, self.tempering, self.estimator = latent_dim, steps, tempering, estimator
         self.max_step_size, self.max_energy_error = max_step_size, max_energy_error
         shape = (steps, latent_dim) if step_size_per_step else (latent_dim,)
@@ -153,7 +153,8 @@ class HamiltonianBound(nn.Module):
         return states
 
     def _draw(self, model: VAE, x: Tensor, samples: int) -> tuple[DiagonalNormal, Tensor, Tensor]:
-        checks.at_least(samples, 1, "samples")
+        checks.count(samples, 1, "samples")
+        checks.model(model)
         if model.latent_dim != self.latent_dim:
             raise ValueError(f"model: expected latent_dim {self.latent_dim} like the bound's, got {model.latent_dim}")
         q_z = model.posterior(x)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vaekit import checks
-from vaekit.model import VAE
+from vaekit.model import VAE, independent
 
 
 def planar(z: Tensor, u: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,8 +74,8 @@ class PlanarBound(nn.Module):
     def __init__(self, latent_dim: int, *, steps: int) -> None:
         """See the class."""
         super().__init__()
-        checks.at_least(latent_dim, 1, "latent_dim")
-        checks.at_least(steps, 1, "steps")
+        checks.count(latent_dim, 1, "latent_dim")
+        checks.count(steps, 1, "steps")
         self.latent_dim, self.steps = latent_dim, steps
         self.parameters_of = nn.Linear(2 * latent_dim, steps * (2 * latent_dim + 1))
         nn.init.zeros_(self.parameters_of.weight)
@@ -103,10 +103,11 @@ class PlanarBound(nn.Module):
 
     def _draw(self, model: VAE, x: Tensor, samples: int) -> tuple[Tensor, Tensor]:
         """Draws `[S, B, D]` of the bent posterior, and its log density at them `[S, B]`."""
-        checks.at_least(samples, 1, "samples")
+        checks.count(samples, 1, "samples")
+        checks.model(model)
         if model.latent_dim != self.latent_dim:
             raise ValueError(f"model: expected latent_dim {self.latent_dim} like the bound's, got {model.latent_dim}")
-        q_z = model.posterior(x)
+        q_z = independent(model.posterior(x))
         z = q_z.rsample((samples,))  # [S, B, D]
         log_q_z = q_z.log_prob(z)
         moments = torch.cat([q_z.base_dist.loc, q_z.base_dist.scale.log()], -1)  # [B, 2D]

@@ -46,7 +46,7 @@ def draw(sizes: tuple[int, ...], *, datasets: int, n: int = 10_000) -> Problems:
         Caterini et al., NeurIPS 2018, section 4.1, https://arxiv.org/abs/1805.11328.
     """
     for name, value, least in (("sizes", min(sizes), 1), ("datasets", datasets, 1), ("n", n, 2)):
-        checks.at_least(value, least, name)
+        checks.count(value, least, name)
     centred = [torch.arange(d, dtype=torch.float64) - (d - 1) / 2 for d in sizes]
     delta = torch.cat(centred) / 5
     sigma = torch.cat([0.1 + 0.9 * (c / c.max()) ** 2 if len(c) > 1 else torch.ones_like(c) for c in centred])

@@ -45,7 +45,8 @@ def knn_influence(train: Tensor, test: Tensor, *, k: int) -> Tensor:
         tensor([[ 0.6931, -0.4055, -0.4055]])
     """
     n, d = check_points(train, test, least=2)
-    if not 1 <= k < n:
+    checks.count(k, 1, "k")
+    if k >= n:
         raise ValueError(f"k: expected from 1 to {n - 1} (one less than the training points), got {k}")
     near = torch.cdist(test, train, compute_mode="donot_use_mm_for_euclid_dist").topk(k + 1, largest=False)
     radius, wider = near.values[:, k - 1], near.values[:, k]  # [M]
@@ -121,8 +122,9 @@ def ppca_influence(train: Tensor, test: Tensor, *, latent_dim: int) -> Tensor:
         Tipping & Bishop, "Probabilistic Principal Component Analysis", JRSS B 1999, eqs. 7 and 8,
         https://doi.org/10.1111/1467-9868.00196.
     """
+    checks.count(latent_dim, 1, "latent_dim")
     _, d = check_points(train, test, least=latent_dim + 3)
-    if not 1 <= latent_dim < d:
+    if latent_dim >= d:
         raise ValueError(f"latent_dim: expected from 1 to {d - 1} (one less than the dimensions), got {latent_dim}")
     mean, covariance, means, covariances = _moments(train)
 
@@ -143,7 +145,7 @@ def check_points(train: Tensor, test: Tensor, *, least: int) -> tuple[int, int]:
             raise ValueError(f"{name}: expected points [n, d], got shape {tuple(points.shape)}")
     if test.shape[1] != train.shape[1] or test.dtype != train.dtype:
         raise ValueError(f"test: expected points [M, {train.shape[1]}] of {train.dtype}, got {tuple(test.shape)}")
-    checks.at_least(len(train), least, "train: number of points")
+    checks.count(len(train), least, "train: number of points")
     return train.shape[0], train.shape[1]
 
 

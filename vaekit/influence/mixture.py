@@ -55,11 +55,13 @@ def mixture_influence(
         Dempster, Laird & Rubin, JRSS B 1977, https://doi.org/10.1111/j.2517-6161.1977.tb01600.x (EM).
     """
     n, _ = check_points(train, test, least=2)
-    if not 1 <= components < n:
+    checks.count(components, 1, "components")
+    checks.count(seed, 0, "seed")
+    if components >= n:
         raise ValueError(f"components: expected from 1 to {n - 1}, got {components}")
     checks.positive(ridge, "ridge")
     checks.positive(tolerance, "tolerance")
-    checks.at_least(steps, 1, "steps")
+    checks.count(steps, 1, "steps")
     from sklearn.mixture import GaussianMixture  # slow to import, and needed here alone
 
     start = GaussianMixture(components, reg_covar=ridge, random_state=seed, n_init=5, tol=1e-4, max_iter=1000)

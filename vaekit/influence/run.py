@@ -41,9 +41,14 @@ class Run:
         resume: Path | str | None = None,
     ) -> None:  # fmt: skip
         """Check everything, choose the path and the size of the pieces."""
+        checks.module(model, "model")
+        checks.function(objective, "objective")
         checks.images(train, name="train")
+        ask = getattr(model, "check_images", checks.images)
+        ask(train, name="train")
         if test is not None:
             checks.images(test, name="test", shape=tuple(train.shape[1:]), dtype=train.dtype)
+            ask(test, name="test")
         checks.count(samples, 1, "samples")
         checks.count(seed, 0, "seed")
         if chunk is not None:
@@ -60,9 +65,6 @@ class Run:
         self.names = parameters_that_count(self.scored, layers)
         self.seeds = noise_seeds(seed, len(self.checkpoints), samples, unbiased=unbiased)
         self.load(0)
-        if callable(ask := getattr(self.scored.model, "check_images", None)):
-            for images, name in ((train, "train"), *([] if test is None else [(test, "test")])):
-                ask(images, name=name)
         some = torch.stack([train[0], train[len(train) // 2]]).to(self.device)
         self._check_objective(some)
         with checks.trusted():

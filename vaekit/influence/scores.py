@@ -90,6 +90,7 @@ def tracin(
         >>> tracin(model, elbo, [last], torch.rand(5, 1, 8, 8), torch.rand(3, 1, 8, 8), samples=2).shape
         torch.Size([5, 3])
     """
+    checks.images(test, name="test")
     run = Run(model, objective, checkpoints, train, test, **options)
     return torch.cat(run.blocks("scores", lambda block: block), dim=1)
 
@@ -131,6 +132,7 @@ def strongest(
     """
     checks.count(k, 1, "k")
     checks.images(train, name="train")
+    checks.images(test, name="test")
     if k > len(train):
         raise ValueError(f"k: expected at most the number of training images, {len(train)}, got {k}")
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from vaekit import checks
-from vaekit.model import VAE
+from vaekit.model import VAE, independent
 
 
 def beta_tcvae(model: VAE, x: Tensor, *, dataset_size: int, beta: float) -> Tensor:
@@ -49,9 +49,11 @@ def beta_tcvae(model: VAE, x: Tensor, *, dataset_size: int, beta: float) -> Tens
         >>> beta_tcvae(model, torch.rand(5, 1, 8, 8), dataset_size=100, beta=4.0).shape
         torch.Size([5])
     """
-    checks.at_least(dataset_size, 1, "dataset_size")
+    checks.count(dataset_size, 1, "dataset_size")
     checks.at_least(beta, 0, "beta")
+    checks.model(model)
     q_z_x = model.posterior(x)
+    independent(q_z_x)
     z = q_z_x.rsample()  # [B, D]
     log_p_z, log_q_z_x = model.prior.log_prob(z), q_z_x.log_prob(z)
     log_q_zi_x = q_z_x.base_dist.log_prob(z[:, None])  # [B, B, D], the latents of b under the posterior of c
@@ -96,7 +98,7 @@ class FactorVAE(nn.Module):
         """See the class."""
         super().__init__()
         for name, value in {"latent_dim": latent_dim, "hidden": hidden, "layers": layers}.items():
-            checks.at_least(value, 1, name)
+            checks.count(value, 1, name)
         checks.at_least(weight, 0, "weight")
         widths = [latent_dim] + [hidden] * layers
         stack: list[nn.Module] = []
@@ -108,6 +110,7 @@ class FactorVAE(nn.Module):
     def forward(self, model: VAE, x: Tensor, *, weight: float | None = None) -> Tensor:
         """Nats per image `[B]`; `weight` in place of the one set above."""
         gamma = self.weight if weight is None else weight
+        checks.model(model)
         q_z_x = model.posterior(x)
         z = q_z_x.rsample()  # [B, D]
         bound = model.log_likelihood(x, z) - kl_divergence(q_z_x, model.prior)
@@ -148,6 +151,7 @@ def dip_vae(model: VAE, x: Tensor, *, off_diagonal: float, diagonal: float, kind
     checks.at_least(diagonal, 0, "diagonal")
     if kind not in ("i", "ii"):
         raise ValueError(f"kind: expected 'i' or 'ii', got {kind!r}")
+    checks.model(model)
     q_z_x = model.posterior(x)
     bound = model.log_likelihood(x, q_z_x.rsample()) - kl_divergence(q_z_x, model.prior)
     centred = q_z_x.mean - q_z_x.mean.mean(0)  # [B, D]
@@ -181,6 +185,7 @@ def annealed_capacity(model: VAE, x: Tensor, *, capacity: float, weight: float) 
     """
     checks.at_least(capacity, 0, "capacity")
     checks.at_least(weight, 0, "weight")
+    checks.model(model)
     q_z_x = model.posterior(x)
     kl = kl_divergence(q_z_x, model.prior).mean()
     return model.log_likelihood(x, q_z_x.rsample()) - weight * (kl - capacity).abs()

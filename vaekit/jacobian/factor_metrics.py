@@ -30,7 +30,10 @@ def binned_mutual_information(codes: Tensor, factors: Tensor, *, bins: int = 5) 
     Raises:
         ValueError: Shapes that do not fit, codes that are not finite, or `bins` below 2.
     """
-    checks.at_least(bins, 2, "bins")
+    checks.count(bins, 2, "bins")
+    _check_factors(factors)
+    if not isinstance(codes, Tensor) or not codes.is_floating_point():
+        raise ValueError(f"codes: expected a floating-point tensor [..., N, D], got {checks.described(codes)}")
     if codes.ndim < 2 or factors.ndim != 2 or codes.shape[-2] != len(factors) or codes.numel() == 0:
         raise ValueError(
             f"codes, factors: expected [..., N, D] and [N, F], got {tuple(codes.shape)} and {tuple(factors.shape)}"
@@ -50,7 +53,12 @@ def binned_mutual_information(codes: Tensor, factors: Tensor, *, bins: int = 5) 
 
 
 def factor_entropy(factors: Tensor) -> Tensor:
-    """Entropy in nats of the empirical distribution of each factor; whole numbers from 0, `[N, F]`, to `[F]`."""
+    """Entropy in nats of the empirical distribution of each factor; whole numbers from 0, `[N, F]`, to `[F]`.
+
+    Raises:
+        ValueError: Not such factors.
+    """
+    _check_factors(factors)
     p = one_hot(factors.long()).double().mean(0)  # [F, values]
     return -torch.special.xlogy(p, p).sum(-1)
 
@@ -75,8 +83,7 @@ def mutual_information_gap(information: Tensor, entropy: Tensor) -> Tensor:
         >>> mutual_information_gap(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([2.0, 2.0]))
         tensor(0.7500)
     """
-    if information.shape[-2] < 2:
-        raise ValueError(f"information: expected at least 2 latents, got shape {tuple(information.shape)}")
+    _check_information(information, latents=2, factors=1)
     if not bool((entropy > 0).all()):
         raise ValueError("entropy: expected every factor to vary, got one with entropy 0; leave it out")
     first, second = information.topk(2, dim=-2).values.unbind(-2)  # [..., F]
@@ -107,10 +114,25 @@ def modularity(information: Tensor) -> Tensor:
         >>> modularity(torch.tensor([[2.0, 0.0], [1.0, 1.0]]))
         tensor(0.5000)
     """
+    _check_information(information, latents=1, factors=2)
     count = information.shape[-1]
-    if count < 2:
-        raise ValueError(f"information: expected at least 2 factors, got shape {tuple(information.shape)}")
     squares = information.square()
     largest = squares.amax(-1)
     others = (squares.sum(-1) - largest) / ((count - 1) * largest)
     return torch.where(largest > 0, 1 - others, 0).mean(-1)
+
+
+def _check_factors(factors: Tensor) -> None:
+    if not isinstance(factors, Tensor) or factors.ndim != 2 or factors.numel() == 0:
+        raise ValueError(f"factors: expected a tensor [N, F] of whole numbers, got {checks.described(factors)}")
+    if not checks.is_true(((factors >= 0) & (factors == factors.long())).all()):
+        raise ValueError("factors: expected whole numbers from 0, got others; they are not rounded for you")
+
+
+def _check_information(information: Tensor, latents: int, factors: int) -> None:
+    fine = isinstance(information, Tensor) and information.is_floating_point() and information.ndim >= 2
+    if not fine or information.shape[-2] < latents or information.shape[-1] < factors:
+        expected = f"[..., D, F] with D at least {latents} and F at least {factors}"
+        raise ValueError(f"information: expected a tensor {expected}, got {checks.described(information)}")
+    if not checks.is_true(information.isfinite().all()):
+        raise ValueError("information: found NaN or infinite values; expected nats")

@@ -99,10 +99,13 @@ def local_scores(
     References:
         Rhodes & Lee, NeurIPS 2021, https://arxiv.org/abs/2106.02923.
     """
-    if not 0 < rho <= 1:
-        raise ValueError(f"rho: expected a share of the range above 0 and up to 1, got {rho}")
+    checks.share(rho, "rho")
+    checks.function(encode, "encode")
+    checks.function(render, "render")
+    checks.shape(sizes, "sizes")
+    checks.count(seed, 0, "seed")
     for name, value in {"points": points, "centres": centres, "chunk": chunk}.items():
-        checks.at_least(value, 1, name)
+        checks.count(value, 1, name)
     held = {i for i, n in enumerate(sizes) if n < 10} if frozen is None else set(frozen)
     varying = [i for i, n in enumerate(sizes) if i not in held and int(n * rho) > 0]
     if len(varying) < 2:

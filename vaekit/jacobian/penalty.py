@@ -118,7 +118,8 @@ class JacobianL1(nn.Module):
         if norm not in (1, 2):
             raise ValueError(f"norm: expected 1 or 2, got {norm!r}")
         if columns is not None:
-            checks.at_least(columns, 1, "columns")
+            checks.count(columns, 1, "columns")
+        checks.function(bound, "bound")
         self.bound, self.weight, self.columns, self.norm = bound, weight, columns, norm
 
     def forward(self, model: VAE, x: Tensor, *, weight: float | None = None, **options: float) -> Tensor:
@@ -139,7 +140,8 @@ def _norm(model: VAE, z: Tensor, cost: Callable[[Tensor], Tensor], columns: int 
         return cost(decoder_jacobian(model, z)).flatten(1).sum(1)
     _check(model, z)
     n, latent_dim = z.shape
-    if not 1 <= columns <= latent_dim:
+    checks.count(columns, 1, "columns")
+    if columns > latent_dim:
         raise ValueError(f"columns: expected 1 to {latent_dim} (the latent dimension), got {columns}")
     drawn = torch.rand(n, latent_dim, device=z.device).argsort(1)[:, :columns]  # [B, K], other columns for each image
     basis = torch.eye(latent_dim, dtype=z.dtype, device=z.device)
@@ -162,8 +164,10 @@ def _tangents(model: VAE, z: Tensor, directions: Tensor) -> Tensor:
 
 
 def _check(model: VAE, z: Tensor) -> None:
-    if z.ndim != 2 or z.shape[1] != model.latent_dim:
-        raise ValueError(f"z: expected latents of shape [B, {model.latent_dim}], got {tuple(z.shape)}")
+    checks.model(model)
+    fine = isinstance(z, Tensor) and z.is_floating_point() and z.ndim == 2 and z.shape[1] == model.latent_dim
+    if not fine:
+        raise ValueError(f"z: expected latents of shape [B, {model.latent_dim}], got {checks.described(z)}")
     if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in model.decoder.modules()):
         raise ValueError(
             "model: expected a decoder without batch normalisation, got one in training mode; an image then depends on "

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaekit import checks
 from vaekit.metrics.detection import mean_and_standard_error
-from vaekit.model import VAE
+from vaekit.model import VAE, independent
 
 
 class ActiveUnits(NamedTuple):
@@ -43,7 +43,7 @@ def active_units(model: VAE, x: Tensor, *, threshold: float = 0.01) -> ActiveUni
     """
     checks.at_least(threshold, 0, "threshold")
     mean, _ = _moments(model, x)
-    checks.at_least(len(mean), 2, "x: number of images")
+    checks.count(len(mean), 2, "x: number of images")
     variance = mean.var(0)  # [D]
     return ActiveUnits(int((variance > threshold).sum()), variance)
 
@@ -75,8 +75,8 @@ def mutual_information(model: VAE, x: Tensor, *, samples: int = 1, chunk: int = 
         Hoffman & Johnson, "ELBO surgery", NeurIPS workshop 2016,
         http://approximateinference.org/accepted/HoffmanJohnson2016.pdf.
     """
-    checks.at_least(samples, 1, "samples")
-    checks.at_least(chunk, 1, "chunk")
+    checks.count(samples, 1, "samples")
+    checks.count(chunk, 1, "chunk")
     mean, std = _moments(model, x)  # [N, D]
     n = len(mean)
     precision = std**-2
@@ -94,12 +94,13 @@ def mutual_information(model: VAE, x: Tensor, *, samples: int = 1, chunk: int = 
 
 def _moments(model: VAE, x: Tensor, batch: int = 1000) -> tuple[Tensor, Tensor]:
     """Posterior means and standard deviations `[N, D]` in double precision."""
+    checks.model(model)
     checks.images(x)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     try:
-        parts = [model.posterior(images.to(device)) for images in x.split(batch)]
+        parts = [independent(model.posterior(images.to(device))) for images in x.split(batch)]
     finally:
         model.train(was_training)
     where = torch.device("cpu") if device.type == "mps" else device  # MPS has no double precision

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaekit import checks
+
 Scores = Tensor | np.ndarray | Sequence[float]
 
 
@@ -101,8 +103,7 @@ def fpr_at_tpr(scores_in: Scores, scores_out: Scores, tpr: float = 0.95) -> floa
     Args, errors: as for `auroc`; and `ValueError` where `tpr` is not in (0, 1].
     """
     inside, outside = _numbers(scores_in, "scores_in"), _numbers(scores_out, "scores_out")
-    if not 0 < tpr <= 1:
-        raise ValueError(f"tpr: expected a share above 0 and up to 1, got {tpr}")
+    checks.share(tpr, "tpr")
     needed = math.ceil(tpr * len(outside) - 1e-9)  # 0.07 * 100 is a little more than 7
     threshold = outside.sort(descending=True).values[needed - 1]
     return (inside >= threshold).double().mean().item()
@@ -110,7 +111,10 @@ def fpr_at_tpr(scores_in: Scores, scores_out: Scores, tpr: float = 0.95) -> floa
 
 def _numbers(values: Scores, name: str) -> Tensor:
     values = values.detach().cpu() if isinstance(values, Tensor) else values  # MPS has no double precision
-    v = torch.as_tensor(values, dtype=torch.float64)
+    try:
+        v = torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected numbers in one dimension, got {checks.shown(values)}") from error
     if v.ndim != 1 or len(v) == 0:
         raise ValueError(f"{name}: expected one or more numbers in one dimension, got shape {tuple(v.shape)}")
     if v.isnan().any():

@@ -77,6 +77,7 @@ def likelihood_ratio(
         >>> likelihood_ratio(model, background, images[:5], samples=10).shape
         torch.Size([5])
     """
+    checks.model(background, "background")
     log_p_background, log_p = (log_evidence(m, x, samples=samples, chunk=chunk) for m in (background, model))
     return log_p_background - log_p
 
@@ -106,6 +107,7 @@ def input_complexity(
         Serrà et al., "Input Complexity and Out-of-distribution Detection with Likelihood-based Generative Models", ICLR
         2020, https://arxiv.org/abs/1909.11480.
     """
+    checks.model(model)
     length = code_length(x, codec=codec)  # first: it refuses at once what log_evidence would meet late
     return -log_evidence(model, x, samples=samples, chunk=chunk) - length.to(next(model.parameters()).device)
 
@@ -160,7 +162,9 @@ def mutated(bound: Callable[..., Tensor] = elbo, *, rate: float = 0.2) -> Callab
     References:
         Ren et al., NeurIPS 2019, section 3, https://arxiv.org/abs/1906.02845.
     """
-    if not 0 <= rate <= 1:
+    checks.function(bound, "bound")
+    checks.at_least(rate, 0, "rate")
+    if rate > 1:
         raise ValueError(f"rate: expected a probability from 0 to 1, got {rate}")
 
     def objective(model: VAE, x: Tensor, **options: float) -> Tensor:

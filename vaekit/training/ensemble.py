@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from vaekit import checks
 from vaekit.training.ascent import Objective, Schedule
 from vaekit.training.asked import check_images, check_settings
-from vaekit.training.devices import default_device
+from vaekit.training.devices import device_of
 from vaekit.training.objectives import module_of
 from vaekit.training.seeding import generator, mix, seeded
 
@@ -67,7 +67,7 @@ def fit_ensemble(
     seeds = range(len(models)) if seeds is None else seeds
     _check(models, objective, x, seeds)
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, schedules=schedules)
-    device = torch.device(device or default_device())
+    device = device_of(device)
     objectives: Sequence[Objective] = objective if isinstance(objective, Sequence) else [objective] * len(models)
     pairs = [_Pair(m, o).to(device).train() for m, o in zip(models, objectives, strict=True)]
     parameters, buffers = torch.func.stack_module_state(pairs)  # type: ignore[arg-type]  # each [M, ...]

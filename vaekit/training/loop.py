@@ -1,5 +1,6 @@
 r"""Training: one plain loop that maximises the mean of an objective over a data set that lives on the device."""
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from vaekit import checks
 from vaekit.training import distributed
 from vaekit.training.ascent import Ascent, Objective, Schedule
 from vaekit.training.asked import check_images, check_settings, identity
-from vaekit.training.devices import default_device
+from vaekit.training.devices import device_of
 from vaekit.training.runs import Log, Run
 from vaekit.training.seeding import generator, mix, seeded
 
@@ -46,7 +47,9 @@ def linear(start: float, end: float, steps: int) -> Schedule:
         >>> anneal(0), anneal(50), anneal(1000)
         (0.0, 2.0, 4.0)
     """
-    checks.at_least(steps, 1, "steps")
+    checks.count(steps, 1, "steps")
+    for name, value in {"start": start, "end": end}.items():
+        checks.between(value, -math.inf, math.inf, name)
     return lambda step: start + (end - start) * min(step / steps, 1.0)
 
 
@@ -121,8 +124,9 @@ def fit(
         validation=validation, schedules=schedules, amp=amp,
     )  # fmt: skip
     checks.function(objective, "objective")
+    checks.function(optimizer, "optimizer")
     check_images(model, x, validation, unit_range=binarise)
-    device = distributed.device_of_process(torch.device(device or default_device()))
+    device = distributed.device_of_process(device_of(device))
     ascent = Ascent(model, objective, device=device, optimizer=optimizer, lr=lr, schedules=schedules, amp=amp)
     settings = {} if checkpoints is None else identity(
         model, objective, x, validation, optimizer=optimizer, schedules=schedules, lr=lr, batch_size=batch_size,

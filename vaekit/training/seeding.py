@@ -15,6 +15,9 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
         seed: Any integer that `torch.manual_seed` takes.
         device: The device whose generator is scoped beside the CPU's.
 
+    Raises:
+        ValueError: `seed` is no whole number.
+
     Example:
         >>> with seeded(0):
         ...     first = torch.randn(2)
@@ -23,6 +26,8 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
         >>> torch.equal(first, again)
         True
     """
+    if not hasattr(seed, "__index__"):
+        raise ValueError(f"seed: expected a whole number, got {seed!r}")
     device = torch.device(device)
     before = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)
