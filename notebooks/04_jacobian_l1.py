@@ -49,7 +49,7 @@ from vaekit.jacobian import FactorVAE, annealed_capacity, beta_tcvae, dip_vae
 from vaekit.likelihoods import Bernoulli
 from vaekit.metrics import mean_and_standard_error
 from vaekit.notebook import (
-    COLOURS, check, frames, image_grid, markdown_table, pick, profile, save_results,
+    COLOURS, check, frames, hint, image_grid, markdown_table, pick, profile, save_results,
     show, tell, use_style,
 )
 from vaekit.training import default_device, seeded
@@ -61,6 +61,9 @@ device = default_device()
 # ## 1. Three dots, six numbers
 #
 # Here are images with nothing in them but three black dots. Each was drawn from six numbers, $x$ and $y$ of each dot. A VAE sees only the pixels. Will its latents find the six numbers?
+
+# %% [markdown]
+# **Predict, then run.** A VAE with ten latents is shown thousands of such pictures. Will one latent move one dot sideways, or will each latent move all dots at once? Say which you expect, and why a likelihood should care.
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(2, 8, figsize=(8, 2.1))
@@ -392,6 +395,17 @@ tell(
 )
 
 # %% [markdown]
+# **Warm-up 4.a · One column.** Fill in the blank: column $i$ of a decoder's Jacobian by forward mode, for a batch of latents at once.
+
+# %% tags=["warm-up", "nbval-check-output"]
+def column(decode, z: torch.Tensor, i: int) -> torch.Tensor:
+    """d decode(z) / d z_i for each row of z [B, D]; decode(z) is [B, P]: [B, P]."""
+    return ...  # fill in
+
+
+check("4.a", column)
+
+# %% [markdown]
 # ### The objective
 #
 # `JacobianL1` wraps any bound: the ELBO, the objective of another chapter, anything that returns nats per image. It draws $z$ from the posterior without a gradient, and subtracts. The weights rise linearly from zero: a
@@ -482,6 +496,20 @@ tell(
 #
 # No score should be read without its ceiling. Five bins carry at most $\log 5$ nats, and a factor with thirteen equally likely values has $\log 13$: even a *perfect* code has a gap below 1. Some codes whose quality we know, at every radius:
 
+# %% [markdown]
+# **Warm-up 4.b · The gap.** Fill in the blank: the mutual-information gap of every factor.
+
+# %% tags=["warm-up", "nbval-check-output"]
+def information_gap(information: torch.Tensor, entropy: torch.Tensor) -> torch.Tensor:
+    """The gap of each factor, from I [D latents, F factors] and H [F]: [F]."""
+    return ...  # fill in
+
+
+check("4.b", information_gap)
+
+# %% [markdown]
+# **Predict, then run.** Some codes of known quality are scored next: the six factors themselves, a code in which the two numbers of each dot are mixed, and one in which all six are. Rank them by both scores. Will the perfect one get a 1?
+
 # %% tags=["hide-input"]
 rhos = pick(
     smoke=(0.1, 0.3, 1.0),
@@ -569,6 +597,9 @@ tell(
 # One weight depends on how long one trains. With the paper's $\beta = 4$ a short training spends its steps on getting latents to be used at all, and by its end most dots are still blurred. The `smoke` and `cpu` profiles therefore take $\beta = 1$, for the β-VAE, which then is
 # a plain VAE, as for the penalised models: each comparison is at equal $\beta$. (It and the $\gamma$ below were settled in trials with other seeds.) The β-TCVAE takes the same $\beta$, and at
 # $\beta = 1$ it *is* the ELBO, estimated in another way: its row is a second control there.
+
+# %% [markdown]
+# **Predict, then run.** In lanes, a perfect global code exists; anywhere, it does not. In which of the two worlds do you expect the penalty to lead, and at which radius: far (global scores) or near (local ones)?
 
 # %% tags=["hide-input"]
 settings = pick(
@@ -1250,145 +1281,171 @@ save_results(
 # - **Too much of it stops the learning.** Drawing a sharp dot that can move takes a large Jacobian. Under a strong penalty from the start the cheapest decoder draws no dots at all; hence the slow rise of $\gamma$.
 # - **Collapsed latents count.** A collapsed latent still gets a modularity, made of nothing but estimation noise, and it counts in the mean. A factor that never varies has entropy 0 and must be left out of the gap; `local_scores` does.
 # - **It is not free.** All columns cost several decodings a step; two sampled columns cost a fraction of that and leave the expected objective as it is.
-#
+
+# %% [markdown]
 # ## 8. Exercises
 #
-# Write your answer in place of the folded solution, then run the check below it: it tells you what is wrong.
-#
-# ### Exercise 1 · The price of a rotation (warm-up, 10 minutes)
+# Fill in a stub, run it, and run the check below it: it says that the answer is right, or what is wrong with it. The solutions are folded.
+# Every exercise runs after the first two code cells of this page alone, so you can begin here; a check takes a second or two.
+# Each call of `hint` says a little more: the idea, then the first line, then the shapes.
+
+# %% tags=["standalone", "nbval-check-output"]
+hint("4.1")
+
+# %% [markdown]
+# ### Exercise 4.1 · What a rotation does to the L1 norm (10 minutes)
 #
 # Two columns of a Jacobian change disjoint sets of pixels and have L1 norms $a$ and $b$. What is the L1 norm of the pair after a rotation by $\varphi$? Write it as a function of $a$, $b$ and $\varphi$.
 
-# %% tags=["solution", "hide-input"]
-# @title Solution { display-mode: "form" }
+# %% tags=["exercise"]
 def rotated_l1(a: torch.Tensor, b: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
-    """L1 norm of both columns after the rotation: 0-dimensional tensors to a 0-dimensional tensor."""
-    ### BEGIN SOLUTION
-    # The new columns are cos J_1 + sin J_2 and -sin J_1 + cos J_2; no pixel has a part in both J_1 and J_2.
-    return (a + b) * (angle.cos().abs() + angle.sin().abs())
-    ### END SOLUTION
+    """L1 norm of both columns after the rotation; all are 0-dimensional tensors."""
+    raise NotImplementedError
 
 
 # %% tags=["check", "nbval-check-output"]
-def rotated_by_brute_force(a: torch.Tensor, b: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
-    """Two columns of 4 pixels with these norms, rotated entry by entry."""
-    J = torch.stack([torch.stack([0.3 * a, -0.7 * a, 0 * a, 0 * a]), torch.stack([0 * b, 0 * b, -0.9 * b, 0.1 * b])], 1)
-    return (J @ torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])).abs().sum()
-
-
-cases = [tuple(torch.tensor(v) for v in case) for case in ((1.0, 1.0, 0.0), (1.0, 3.0, 0.6), (2.0, 0.5, 2.5), (1.0, 2.0, -1.0))]
-check("Exercise 1", rotated_l1, rotated_by_brute_force, on=cases, hints={"for some angles a sine or cosine is negative": lambda a, b, t: (a + b) * (t.cos() + t.sin())})
-
-# %% [markdown]
-# ### Exercise 2 · Forward mode by hand (core, 20 minutes)
-#
-# A decoder has one hidden layer, $g(z) = \operatorname{sigmoid}\big(W_2 \tanh(W_1 z + b_1) + b_2\big)$. Push all tangents through it, layer by layer, without `torch.func` or `backward`, and return the Jacobian at one $z$.
+check("4.1", rotated_l1)
+# hint("4.1")
 
 # %% tags=["solution", "hide-input"]
 # @title Solution { display-mode: "form" }
-def jacobian_by_hand(W1: torch.Tensor, b1: torch.Tensor, W2: torch.Tensor, b2: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+def solution_4_1(
+    a: torch.Tensor, b: torch.Tensor, angle: torch.Tensor
+) -> torch.Tensor:
+    # new columns: cos J_1 + sin J_2 and -sin J_1 + cos J_2, on disjoint pixels
+    return (a + b) * (angle.cos().abs() + angle.sin().abs())
+
+
+# %% [markdown]
+# ### Exercise 4.2 · Forward mode by hand (20 minutes)
+#
+# A decoder has one hidden layer, $g(z) = \operatorname{sigmoid}\big(W_2 \tanh(W_1 z + b_1) + b_2\big)$. Push all tangents through it, layer by layer, without `torch.func` or `backward`, and return the Jacobian at one $z$.
+
+# %% tags=["exercise"]
+def jacobian_by_hand(
+    W1: torch.Tensor,
+    b1: torch.Tensor,
+    W2: torch.Tensor,
+    b2: torch.Tensor,
+    z: torch.Tensor,
+) -> torch.Tensor:
     """J [P, D] of the decoder at z [D]; W1 [H, D], b1 [H], W2 [P, H], b2 [P]."""
-    ### BEGIN SOLUTION
+    raise NotImplementedError
+
+
+# %% tags=["check", "nbval-check-output"]
+check("4.2", jacobian_by_hand)
+# hint("4.2")
+
+# %% tags=["solution", "hide-input"]
+# @title Solution { display-mode: "form" }
+def solution_4_2(
+    W1: torch.Tensor,
+    b1: torch.Tensor,
+    W2: torch.Tensor,
+    b2: torch.Tensor,
+    z: torch.Tensor,
+) -> torch.Tensor:
     h = torch.tanh(W1 @ z + b1)  # [H]
     tangents = (1 - h**2)[:, None] * W1  # [H, D]
     p = torch.sigmoid(W2 @ h + b2)  # [P]
     return (p * (1 - p))[:, None] * (W2 @ tangents)
-    ### END SOLUTION
 
-
-# %% tags=["check", "nbval-check-output"]
-def jacobian_by_autograd(W1: torch.Tensor, b1: torch.Tensor, W2: torch.Tensor, b2: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    return torch.autograd.functional.jacobian(lambda z: torch.sigmoid(W2 @ torch.tanh(W1 @ z + b1) + b2), z)
-
-
-rng = torch.Generator().manual_seed(0)
-weights = [torch.randn(*shape, generator=rng) for shape in ((7, 3), (7,), (5, 7), (5,), (3,))]
-check("Exercise 2", jacobian_by_hand, jacobian_by_autograd, on=[tuple(weights), tuple(0.5 * w for w in weights)],
-      hints={"this is the transpose": lambda *w: jacobian_by_autograd(*w).T})  # fmt: skip
 
 # %% [markdown]
-# ### Exercise 3 · How far from principal axes? (core, derivation, 25 minutes)
+# ### Exercise 4.3 · The angle that L1 likes best (25 minutes)
 #
-# Section 2 found the cost $C(J) = \frac12 \sum_i \log(1 + \|J_i\|^2 / s^2)$ of an axis-aligned posterior. (a) Show that the *exact* Gaussian posterior of the linearised decoder, with a full covariance, would pay
-# $\frac12 \log\det(I + J^\top J / s^2)$. (b) Conclude that the **excess** $E(J) = C(J) - \frac12 \log\det(I + J^\top J/s^2)$ is the KL divergence from the best diagonal posterior to the exact one.
+# Section 2 found that the ELBO turns two columns until they are orthogonal, and says nothing where they are so at every angle. What does the L1 norm ask for? Let $J \in \mathbb R^{P \times 2}$ and
+# $f(\varphi) = \|J R_\varphi\|_1$ with $R_\varphi = \begin{pmatrix} \cos\varphi & -\sin\varphi \\ \sin\varphi & \cos\varphi \end{pmatrix}$. (a) Show that $f$ is concave between its kinks, the angles at which some entry of $J R_\varphi$ is zero, so that its minimum is *at* a kink:
+# **the best rotation makes at least one pixel of one column exactly zero.** (b) Show that $f(\varphi + \tfrac\pi2) = f(\varphi)$, and conclude that $P$ angles are enough. (c) Write the least L1 norm as a function, without a search over a grid.
 #
 # <details><summary>Solution</summary>
 #
-# (a) For $x = g(\mu) + J\,\delta z + s\,\eta$ the posterior precision is $\Lambda = I + J^\top J / s^2$. With covariance $\Sigma$ the terms of the ELBO that depend on it are
-# $-\frac12 \operatorname{tr}(J \Sigma J^\top)/s^2 - \frac12 \operatorname{tr}\Sigma + \frac12 \log|\Sigma| + \frac D2 = -\frac12 \operatorname{tr}(\Lambda\Sigma) + \frac12\log|\Sigma| + \frac D2$, largest at $\Sigma = \Lambda^{-1}$, where they are $-\frac12 \log|\Lambda|$.
+# (a) An entry of the rotated pair is $J_{p1}\cos\varphi + J_{p2}\sin\varphi$ or $-J_{p1}\sin\varphi + J_{p2}\cos\varphi$, in either case $r_p \cos(\varphi - \psi)$ for some phase. Its absolute value has, away from its zeros, the second derivative $-r_p\,|\cos(\varphi - \psi)| < 0$. A sum of functions that are concave on an interval is concave there, and a concave function takes its least value at an end of the interval.
+# (b) A rotation by a further right angle turns the pair of columns $(u, v)$ into $(v, -u)$, whose absolute values are the same. The first column's entry $p$ is zero at $\varphi = \operatorname{atan2}(-J_{p1}, J_{p2})$, up to multiples of $\pi$; the second column's zeros lie a right angle away, where $f$ is the same. So one angle for each pixel is enough.
 #
-# (b) The gap between the evidence and the ELBO is $\mathrm{KL}(q \| p)$, and the exact posterior has no gap. So the difference of the two costs, $\frac12 \sum_i \log \Lambda_{ii} - \frac12 \log|\Lambda|$, is the divergence of the best diagonal $q$, with $\sigma_i^2 = 1/\Lambda_{ii}$. Directly:
-# $\mathrm{KL} = \frac12[\operatorname{tr}(\Lambda\Sigma) - D - \log|\Lambda| - \log|\Sigma|]$ with $\Sigma = \operatorname{diag}(1/\Lambda_{ii})$, whose trace term is $D$.
+# This is the mechanism of the chapter in small: an L1 norm makes *zeros*, the L2 norm of the ELBO's argument does not. In the lasso the corners of the L1 ball do it, here the kinks of $f$.
+#
+# Your derivation is complete if it
+#
+# - says why each term is concave, and why the sum then is;
+# - concludes "minimum at a kink" and translates a kink into a zero entry;
+# - uses (b) to halve the number of angles.
 #
 # </details>
-#
-# Then write $E$ as a function.
 
-# %% tags=["solution", "hide-input"]
-# @title Solution { display-mode: "form" }
-def excess(J: torch.Tensor, scale: float) -> torch.Tensor:
-    """E(J) in nats, for J [P, D] and the standard deviation `scale` of a pixel's noise: a 0-dimensional tensor."""
-    ### BEGIN SOLUTION
-    precision = torch.eye(J.shape[1], dtype=J.dtype) + J.T @ J / scale**2
-    return 0.5 * (precision.diagonal().log().sum() - precision.logdet())
-    ### END SOLUTION
+# %% tags=["exercise"]
+def least_l1(J: torch.Tensor) -> torch.Tensor:
+    """The least L1 norm of the pair of columns J [P, 2] over all rotations.
+
+    A 0-dimensional tensor.
+    """
+    raise NotImplementedError
 
 
 # %% tags=["check", "nbval-check-output"]
-def excess_by_rotating(J: torch.Tensor, scale: float) -> torch.Tensor:
-    """C(J) less C of the same decoder in its principal axes, which the singular value decomposition gives."""
-
-    def cost(columns: torch.Tensor) -> torch.Tensor:
-        return 0.5 * torch.log1p(columns.square().sum(0) / scale**2).sum()
-
-    return cost(J) - cost(J @ torch.linalg.svd(J, full_matrices=False).Vh.T)
-
-
-J = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
-check("Exercise 3", excess, excess_by_rotating, on=[(J, 0.7), (2 * J, 1.5), (torch.eye(6)[:, :3], 0.5)],
-      hints={"is the one half missing?": lambda J, s: 2 * excess_by_rotating(J, s)})  # fmt: skip
-
-# %% [markdown]
-# ### Exercise 4 · A penalty without a unit (research, an evening on Colab)
-#
-# Stretch a latent by 2 and its column halves: the penalty can be lowered without changing a single picture. A remedy is to measure each column in steps of the posterior's width, $\sigma_{\phi,i}(x)\, J_i$: what the image does when latent $i$ moves by as much as its posterior leaves open.
-# Write the objective $\mathcal L(x) - \gamma \sum_i \sigma_{\phi,i}(x)\, \|J_i(z)\|_1$ with all columns and with $\sigma$ and $z$ detached. Then train it beside `JacobianL1` on dots in lanes. Is the lead over the plain ELBO still there? Does the new penalty tempt the model to stretch its latents, or to narrow its posteriors? Mind that the right $\gamma$ is another one; report several.
+check("4.3", least_l1)
+# hint("4.3")
 
 # %% tags=["solution", "hide-input"]
 # @title Solution { display-mode: "form" }
-def width_penalised(model: VAE, x: torch.Tensor, weight: float = 0.1) -> torch.Tensor:
-    """The ELBO less `weight` times the L1 norm of the columns, each times its posterior standard deviation: [B].
+def solution_4_3(J: torch.Tensor) -> torch.Tensor:
+    angles = torch.atan2(-J[:, 0], J[:, 1])[:, None]  # [P, 1]
+    first = angles.cos() * J[:, 0] + angles.sin() * J[:, 1]  # [P, P]
+    second = -angles.sin() * J[:, 0] + angles.cos() * J[:, 1]
+    return (first.abs() + second.abs()).sum(1).min()
 
-    Call `elbo(model, x)` first, then draw z with `model.posterior(x).rsample()`, once.
+
+# %% [markdown]
+# ### Exercise 4.4 · A penalty without a unit (research, an evening on Colab)
+#
+# Stretch a latent by 2 and its column halves: the penalty can be lowered without changing a single picture. A remedy is to measure each column in steps of the posterior's width, $\sigma_{\phi,i}(x)\, J_i$: what the image does when latent $i$ moves by as much as its posterior leaves open.
+# Write the objective $\mathcal L(x) - \gamma \sum_i \sigma_{\phi,i}(x)\, \|J_i(z)\|_1$ with all columns and with $\sigma$ and $z$ detached. The check compares values and gradients, in expectation.
+
+# %% tags=["exercise"]
+def width_penalised(
+    model: VAE, x: torch.Tensor, weight: float = 0.1
+) -> torch.Tensor:
+    """The ELBO less a penalty: [B].
+
+    The penalty is `weight` times the sum of the columns' L1 norms, each times its
+    posterior standard deviation, at one draw of z for each image.
     """
-    ### BEGIN SOLUTION
-    bound = elbo(model, x)
+    raise NotImplementedError
+
+
+# %% tags=["check", "nbval-check-output"]
+check("4.4", width_penalised)
+# hint("4.4")
+
+# %% tags=["solution", "hide-input"]
+# @title Solution { display-mode: "form" }
+def solution_4_4(
+    model: VAE, x: torch.Tensor, weight: float = 0.1
+) -> torch.Tensor:
     with torch.no_grad():
         q_z = model.posterior(x)
         z, sigma = q_z.rsample(), q_z.stddev  # [B, D]
     columns = decoder_jacobian(model, z).flatten(2).abs().sum(-1)  # [B, D]
-    return bound - weight * (sigma * columns).sum(-1)
-    ### END SOLUTION
+    return elbo(model, x) - weight * (sigma * columns).sum(-1)
 
 
-# %% tags=["check", "nbval-check-output"]
-with seeded(0):
-    tiny = VAE(*mlp((1, 3, 3), latent_dim=2, hidden=(5,), activation=nn.Tanh), latent_dim=2).double()
-    x = torch.rand(4, 1, 3, 3, dtype=torch.float64)
-
-
-def width_penalised_by_differences(x: torch.Tensor, weight: float) -> torch.Tensor:
-    """The same, the columns by central differences."""
-    value, q_z = elbo(tiny, x), tiny.posterior(x)
-    z, step = q_z.rsample(), 1e-5
-    for i in range(2):
-        shift = step * torch.eye(2, dtype=torch.float64)[i]
-        column = (tiny.likelihood(z + shift).mean - tiny.likelihood(z - shift).mean) / (2 * step)
-        value = value - weight * q_z.stddev[:, i] * column.flatten(1).abs().sum(1)
-    return value
-
-
-check("Exercise 4", lambda x, weight: width_penalised(tiny, x, weight), width_penalised_by_differences, on=[(x, 0.1), (x, 2.0)])
+# %% [markdown]
+# Then train it beside `JacobianL1` on dots in lanes, with several weights $\gamma$ for each (the right ones differ). Does the lead over the plain ELBO remain? Does the new penalty tempt the model to stretch its latents, or to narrow its posteriors?
+#
+# <details><summary>Solution</summary>
+#
+# Stretching no longer helps: if $z_i \to 2 z_i$ in both networks, $\sigma_i$ doubles and $J_i$ halves, and the product stays. Only the KL term has a say about the scale then, as it should. Since $\sigma$ is detached, the penalty cannot narrow the posterior *directly*; but it changes the decoder, and the best width follows the decoder: by section 2 it is
+# $\sigma_i^2 = (1 + \|J_i\|^2/s^2)^{-1}$. For a latent that moves the image a lot, $\sigma_i \|J_i\|_2$ is then nearly $s$ whatever the column, so that what is left to penalise is the *ratio* $\|J_i\|_1 / \|J_i\|_2$, a measure of how many pixels change: the penalty has become blind to size and looks at sparsity alone.
+# With $\sigma$ attached (a mistake that the check names) the encoder would answer with narrower posteriors, which the KL term resists. Expect a wider range of weights that work, and a lead over the plain ELBO of about the same size; whether it is larger is for your seeds to say.
+#
+# Your report is complete if it
+#
+# - has a curve over $\gamma$ for both penalties, not one weight each;
+# - reports $\sigma_i$ and $\|J_i\|$ of the trained models, beside the scores;
+# - names the number of seeds, and standard errors of the differences.
+#
+# </details>
 
 # %% [markdown]
 # ## 9. Further reading
