@@ -1,4 +1,4 @@
-"""Tests keep their runs in a folder of their own; the chapters' scripts are run by their own test, not imported here."""
+"""Tests keep their runs in a folder of their own; chapters' scripts are run by their own test, not imported here."""
 
 import os
 import tempfile

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import inspect
 import sys
-import sysconfig
 from enum import Enum
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, MethodType, ModuleType
@@ -21,12 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._contextlib import _DecoratorContextManager as ContextDecorator
 
-from vaekit.notebook.sources import class_source, function_source, functions_of, globals_read
+from vaekit.notebook.sources import class_source, function_source, functions_of, globals_read, installed
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), torch.dtype, range, slice)
 BUILT_IN = (BuiltinFunctionType, MethodDescriptorType, np.ufunc)
 BARE = frozenset(vars(nn.Module()))  # the attributes that every module has
-INSTALLED = tuple({Path(sysconfig.get_path(n)).resolve() for n in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def digest(**parts: Any) -> str:
@@ -53,11 +51,12 @@ def by_name(value: Any) -> bool:
     if module.__name__.partition(".")[0] == "vaekit":
         return True
     file = getattr(module, "__file__", None)
-    return file is None or _installed(file)
+    return file is None or installed(file)
 
 
-def _installed(file: str) -> bool:
-    return any(Path(file).resolve().is_relative_to(folder) for folder in INSTALLED)
+def _decorated(function: FunctionType) -> bool:
+    """Whether a function of the notebook has been wrapped by an installed package, as by `@torch.no_grad()`."""
+    return "__wrapped__" in vars(function) and installed(function.__code__.co_filename)
 
 
 def _hash(*words: object) -> str:
@@ -104,7 +103,8 @@ class _Describer:
                 return ["name", value.__module__, value.__qualname__]
             case FunctionType() if by_name(value):
                 return ["name", value.__module__, value.__qualname__, *self.captured(inspect.unwrap(value))]
-            case FunctionType(__wrapped__=inner) if _installed(value.__code__.co_filename):
+            case FunctionType() if _decorated(value):
+                inner = vars(value)["__wrapped__"]
                 return ["decorated", value.__code__.co_qualname, self.of(inner, where), *self.captured(value)]
             case ContextDecorator():  # as torch.no_grad(); what else it remembers is the state before
                 return ["context", type(value).__qualname__, getattr(value, "mode", None)]
@@ -174,7 +174,7 @@ class _Describer:
         return [*self.each(f"{value.__name__}: ", defaults), *self.each(f"{value.__name__}: ", cells)]
 
     def cls(self, value: type, where: str) -> list[object]:
-        written = {f.__qualname__: f for f in functions_of(value) if f.__code__.co_filename != "<string>"}
+        written = {f.__qualname__: f for f in functions_of(value)}
         plain = {k: v for k, v in vars(value).items() if isinstance(v, PLAIN) and not k.startswith("__")}
         names = [value.__qualname__, *getattr(value, "__annotations__", {})]
         bases = {base.__qualname__: base for base in value.__bases__}

@@ -20,7 +20,7 @@ from vaekit.training.seeding import seeded
 
 __all__ = ["stored"]
 
-CHANGED = "expected a function that leaves its arguments as they are, got one that changes them"
+CHANGED = "expected a function that leaves its arguments and the notebook's variables alone, got one that changes some"
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class _Stored:
 
         Args:
             name: What is computed, in words; a line tells the reader by it what was found.
-            function: It must not change its arguments.
+            function: It must not change its arguments, nor a variable of the notebook that it reads.
             *args: Its arguments: tensors, modules, numbers, text, files, functions, and containers of these.
             version: To be raised when the function changes in a way that its source does not show.
             **kwargs: Its keyword arguments.
@@ -46,7 +46,7 @@ class _Stored:
 
         Raises:
             ValueError: An argument of which no digest can be taken, a result that cannot be kept, or a function that
-                changed its arguments.
+                changed its arguments or the notebook's variables.
             OSError: The store cannot be written.
 
         Example:

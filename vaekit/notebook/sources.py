@@ -3,8 +3,12 @@
 import ast
 import dis
 import linecache
+import sysconfig
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import CodeType, FunctionType
+
+INSTALLED = tuple({Path(sysconfig.get_path(n)).resolve() for n in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def written_out(node: object) -> str:
@@ -57,18 +61,22 @@ def class_source(cls: type) -> str:
             lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
             if code.co_firstlineno in lines:
                 return written_out(_without_docstrings(node))
-    if code.co_filename == "<string>":  # what `dataclass` writes
-        return "no methods"
     raise ValueError(f"the source of the class {cls.__qualname__} is not to be found in {code.co_filename}")
 
 
 def functions_of(cls: type) -> list[FunctionType]:
-    """The functions that a class defines itself: methods, static and class methods, properties."""
+    """The functions that a class's text defines: methods, static and class methods, properties; none of `dataclass`."""
     found: list[FunctionType] = []
     for value in vars(cls).values():
         inner = [value.fget, value.fset, value.fdel] if isinstance(value, property) else [value]
         found += [f for v in inner if isinstance(f := getattr(v, "__func__", v), FunctionType)]
-    return sorted(found, key=lambda f: (f.__code__.co_filename == "<string>", f.__qualname__))
+    written = [f for f in found if f.__code__.co_filename != "<string>" and not installed(f.__code__.co_filename)]
+    return sorted(written, key=lambda f: f.__qualname__)
+
+
+def installed(file: str) -> bool:
+    """Whether a file belongs to Python itself or to an installed package."""
+    return any(Path(file).resolve().is_relative_to(folder) for folder in INSTALLED)
 
 
 def globals_read(function: FunctionType) -> list[str]:

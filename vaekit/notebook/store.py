@@ -71,8 +71,9 @@ def say(message: str, **event: Any) -> None:
         line = json.dumps({"message": message, **event}) + "\n"
         with Path(record).open("a", encoding="utf-8") as stream:
             stream.write(line)
-    elif message and not event.get("quiet"):
-        print(message, file=sys.stderr if "ipykernel" not in sys.modules else sys.stdout, flush=True)
+    elif message:
+        in_notebook = "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
+        print(message, file=sys.stdout if in_notebook else sys.stderr, flush=True)
 
 
 def shown() -> bool:
