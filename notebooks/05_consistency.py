@@ -51,7 +51,7 @@ from vaekit.consistency import (
 from vaekit.datasets import binarise, load
 from vaekit.metrics import mean_and_standard_error, mutual_information
 from vaekit.notebook import (
-    COLOURS, check, frames, image_rows, markdown_table, pick, save_results, show,
+    COLOURS, check, frames, hint, image_rows, markdown_table, pick, save_results, show,
     tell, use_style,
 )
 from vaekit.training import default_device, seeded
@@ -65,6 +65,9 @@ device = default_device()
 # We begin with a plain VAE that has two latent variables, so that its posteriors can be drawn as ellipses. Grey levels are read as probabilities of a white
 # pixel and drawn anew in each epoch, as in the first chapter. After training we take a few test images, turn each of them step by step, and watch where
 # the encoder puts it.
+
+# %% [markdown]
+# **Predict, then run.** A digit is turned step by step by up to 30°. Will its posterior stay where it is, move a little within its own ellipse, or wander far outside of it? Sketch the path that you expect.
 
 # %% tags=["hide-input", "remove-output"]
 settings = pick(
@@ -485,6 +488,19 @@ tell(
 # Back to digits and two latent variables. We train the same model with growing $\lambda$ and measure what the code tells: *which copy*, $I_q(\tilde x; z \mid x)$, and *which picture*. For the second we take the information between an image and its own code, without a transformation; the first term of the chain rule, between an image and the code of a copy, is another number. Both are
 # estimated against finite mixtures, hence capped at the logarithm of the number of images, or copies, in the mixture; the figure shows the caps.
 
+# %% [markdown]
+# **Predict, then run.** As $\lambda$ grows from 0, which falls first, what the code tells about the *copy* or what it tells about the *picture*? And what will the ellipses do?
+
+# %% [markdown]
+# **Warm-up 5.a · Which copy is it?** Fill in the blank: an estimate of the nuisance information $I_q(z; \tilde x \mid x)$ of (5.3) for one picture. Each of $K$ copies has a posterior; from each, one $z_k$ was drawn.
+
+# %% tags=["warm-up", "nbval-check-output"]
+def nuisance(log_q: torch.Tensor) -> torch.Tensor:
+    """Nats about which copy it is, from log_q[k, j] = log q(z_k | copy j): a number."""
+    return ...  # fill in
+
+
+check("5.a", nuisance)
 
 # %% tags=["hide-input"]
 @torch.no_grad()
@@ -634,6 +650,9 @@ tell(
 # - accuracy of a **5-nearest-neighbour** classifier and a **linear probe** on posterior means with ten labelled images a class (for OMNIGLOT: twenty characters that were not in training);
 # - **divergence** from the original to its copy, for transformations as in training and for others: shear, brightness, pixel noise;
 # - **retrieval**: the share of transformed images whose nearest code, among all test images, belongs to their own original. A vaguer code cannot improve this one.
+
+# %% [markdown]
+# **Predict, then run.** Cover the last two columns of the table (CR-VAE) and predict them from the first two: which of the rows will get better than with augmentation alone, and which worse?
 
 # %% tags=["hide-input"]
 unseen = {
@@ -825,6 +844,17 @@ tell(
 #
 # The seeds share their starting weights and the order of their images across methods, so that the *difference* between CR-VAE and its control can be taken seed by seed. A star marks a mean difference of more than two standard errors. With three seeds that happens by chance about once in five times (Student's $t$ with two degrees of freedom): expect two stray stars in each column, and look for those that return on every data set.
 
+
+# %% [markdown]
+# **Warm-up 5.b · Paired seeds.** Fill in the blank: the mean difference of two methods over seeds, and its standard error, when both were run with the same seeds.
+
+# %% tags=["warm-up", "nbval-check-output"]
+def paired_difference(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The mean of a - b over seeds and its standard error: [seeds], [seeds] -> [2]."""
+    return ...  # fill in
+
+
+check("5.b", paired_difference)
 
 # %%
 def differences(
@@ -1085,74 +1115,102 @@ save_results(
 # %% [markdown]
 # ## 8. Exercises
 #
-# Write your answer in place of the folded solution, then run the check below it: it tells you what is wrong.
-#
-# ### Exercise 1 · Two Gaussians (warm-up, 10 minutes)
-#
-# Write the divergence of section 3 as a function of two means and two *log standard deviations*, one number for each row. Mind the direction: copy first.
+# Fill in a stub, run it, and run the check below it: it says that the answer is right, or what is wrong with it. The solutions are folded.
+# Every exercise runs after the first two code cells of this page alone, so you can begin here; a check takes a second or two.
+# Each call of `hint` says a little more: the idea, then the first line, then the shapes.
 
-# %% tags=["solution", "hide-input"]
-# @title Solution { display-mode: "form" }
-def divergence(mean_tx: torch.Tensor, log_std_tx: torch.Tensor, mean_x: torch.Tensor, log_std_x: torch.Tensor) -> torch.Tensor:
-    """KL(N(mean_tx, exp(log_std_tx)²) || N(mean_x, exp(log_std_x)²)) in nats: four times [B, D] -> [B]."""
-    ### BEGIN SOLUTION
-    distance = ((2 * log_std_tx).exp() + (mean_tx - mean_x) ** 2) / (2 * log_std_x).exp()
-    return 0.5 * (2 * log_std_x - 2 * log_std_tx - 1 + distance).sum(-1)
-    ### END SOLUTION
+# %% tags=["standalone", "nbval-check-output"]
+hint("5.1")
+
+# %% [markdown]
+# ### Exercise 5.1 · Two Gaussians (10 minutes)
+#
+# Write the divergence (5.2) as a function of two means and two *log standard deviations*, one number for each row. Mind the direction: copy first.
+
+# %% tags=["exercise"]
+def divergence(
+    mean_tx: torch.Tensor,
+    log_std_tx: torch.Tensor,
+    mean_x: torch.Tensor,
+    log_std_x: torch.Tensor,
+) -> torch.Tensor:
+    """KL(N(mean_tx, exp(log_std_tx)²) || N(mean_x, exp(log_std_x)²)) in nats.
+
+    Four times [B, D] -> [B].
+    """
+    raise NotImplementedError
 
 
 # %% tags=["check", "nbval-check-output"]
-def divergence_by_torch(mean_tx: torch.Tensor, log_std_tx: torch.Tensor, mean_x: torch.Tensor, log_std_x: torch.Tensor) -> torch.Tensor:
-    return kl_divergence(Normal(mean_tx, log_std_tx.exp()), Normal(mean_x, log_std_x.exp())).sum(-1)
-
-
-rng = torch.Generator().manual_seed(0)
-moments = [torch.randn(6, 3, generator=rng).double() for _ in range(4)]
-check("Exercise 1", divergence, divergence_by_torch, on=[tuple(moments)])
-
-# %% [markdown]
-# ### Exercise 2 · The best original (core, 15 minutes)
-#
-# Derive the two pairs of formulas of section 3 (which Gaussian costs least against fixed copies, in either direction) and write them as one function.
+check("5.1", divergence)
+# hint("5.1")
 
 # %% tags=["solution", "hide-input"]
 # @title Solution { display-mode: "form" }
-def best_original(means: torch.Tensor, stds: torch.Tensor, copy_first: bool) -> torch.Tensor:
-    """(mu, sigma) of the Gaussian that minimises the mean divergence to K copies: [K], [K] -> [2]."""
-    ### BEGIN SOLUTION
-    if copy_first:  # d/dmu and d/dsigma² of mean[log sigma² + (stds² + (means - mu)²) / sigma²] / 2
+def solution_5_1(
+    mean_tx: torch.Tensor,
+    log_std_tx: torch.Tensor,
+    mean_x: torch.Tensor,
+    log_std_x: torch.Tensor,
+) -> torch.Tensor:
+    square = (mean_tx - mean_x) ** 2
+    distance = ((2 * log_std_tx).exp() + square) / (2 * log_std_x).exp()
+    return 0.5 * (2 * log_std_x - 2 * log_std_tx - 1 + distance).sum(-1)
+
+
+# %% [markdown]
+# ### Exercise 5.2 · The best original (20 minutes)
+#
+# The posteriors of $K$ copies are fixed, $\mathcal N(m_k, s_k^2)$. Which Gaussian $\mathcal N(\mu, \sigma^2)$ for the original has the least mean divergence to them, copy first and original first? Derive both pairs of formulas, then write them as one function.
+#
+# <details><summary>Solution</summary>
+#
+# *Copy first.* Up to constants the mean of $\mathrm{KL}(\text{copy} \,\|\, \text{original})$ is $\tfrac12\log\sigma^2 + \frac{1}{2\sigma^2}\,\frac1K\sum_k\big[s_k^2 + (m_k - \mu)^2\big]$. The derivative in $\mu$ vanishes at $\mu = \frac1K\sum_k m_k$, the one in $\sigma^2$ where $\sigma^2$ equals the mean of the bracket:
+# $$\mu = \tfrac1K\textstyle\sum_k m_k, \qquad \sigma^2 = \tfrac1K\textstyle\sum_k \big[s_k^2 + (m_k - \mu)^2\big],$$
+# mean and variance of the mixture of the copies. The best original is *wide*: it covers them all.
+#
+# *Original first.* The mean of $\mathrm{KL}(\text{original} \,\|\, \text{copy})$ is $\frac1K\sum_k \frac{\sigma^2 + (\mu - m_k)^2}{2 s_k^2} - \tfrac12\log\sigma^2$ up to constants. With $\tau = \frac1K\sum_k s_k^{-2}$,
+# $$\mu = \tfrac{1}{K\tau}\textstyle\sum_k m_k\, s_k^{-2}, \qquad \sigma^2 = 1/\tau,$$
+# a mean weighted by precision, and a width that does not see how far the copies lie apart. The best original is *narrow*.
+#
+# Your derivation is complete if it
+#
+# - writes both divergences with the right Gaussian in the denominator;
+# - differentiates in $\sigma^2$ (or $\log\sigma$) at fixed $\mu$ and uses the optimal $\mu$;
+# - notices that the scatter of the $m_k$ enters $\sigma$ in one direction only, and says what that means for section 3's second way.
+#
+# </details>
+
+# %% tags=["exercise"]
+def best_original(
+    means: torch.Tensor, stds: torch.Tensor, copy_first: bool
+) -> torch.Tensor:
+    """(mu, sigma) of the Gaussian with the least mean divergence: [K], [K] -> [2]."""
+    raise NotImplementedError
+
+
+# %% tags=["check", "nbval-check-output"]
+check("5.2", best_original)
+# hint("5.2")
+
+# %% tags=["solution", "hide-input"]
+# @title Solution { display-mode: "form" }
+def solution_5_2(
+    means: torch.Tensor, stds: torch.Tensor, copy_first: bool
+) -> torch.Tensor:
+    if copy_first:
         mu = means.mean()
         return torch.stack([mu, (stds**2 + (means - mu) ** 2).mean().sqrt()])
-    precision = stds**-2  # of mean[(sigma² + (mu - means)²) / stds² - log sigma²] / 2
-    return torch.stack([(means * precision).mean() / precision.mean(), precision.mean() ** -0.5])
-    ### END SOLUTION
+    precision = stds**-2
+    mu = (means * precision).mean() / precision.mean()
+    return torch.stack([mu, precision.mean() ** -0.5])
 
-
-# %% tags=["check", "nbval-check-output"]
-def best_by_descent(means: torch.Tensor, stds: torch.Tensor, copy_first: bool) -> torch.Tensor:
-    """The same by Newton-like descent on mu and log sigma."""
-    free = torch.zeros(2, dtype=means.dtype, requires_grad=True)
-    descent = torch.optim.LBFGS([free], max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-14, line_search_fn="strong_wolfe")
-
-    def cost() -> torch.Tensor:
-        descent.zero_grad()
-        r, copies = Normal(free[0], free[1].exp()), Normal(means, stds)
-        value = (kl_divergence(copies, r) if copy_first else kl_divergence(r, copies)).mean()
-        value.backward()
-        return value
-
-    descent.step(cost)
-    return torch.stack([free[0], free[1].exp()]).detach()
-
-
-means, stds = torch.tensor([-1.0, 0.3, 2.0]).double(), torch.tensor([0.5, 0.8, 1.1]).double()
-check("Exercise 2", best_original, best_by_descent, on=[(means, stds, True), (means, stds, False)])
 
 # %% [markdown]
-# ### Exercise 3 · Who pays the tax? (core, derivation, 20 minutes)
+# ### Exercise 5.3 · Three ways to agree (20 minutes)
 #
 # Let the encoder be linear, $\mu(x) = Ax$, with constant $\sigma$, and the transformation a small random shift of pixels $\tilde x = x + \delta$ with $\mathbb E[\delta] = 0$ and covariance $S$. Show that the expected divergence is $\tfrac12\sum_d a_d^\top S a_d / \sigma_d^2$,
-# where $a_d$ is row $d$ of $A$. Then show that scaling $A$ by $c < 1$ and scaling $\sigma$ by $1/c$ lower it by the same factor. Which of the two lowers the information about the picture, and which lowers the rate?
+# where $a_d$ is row $d$ of $A$. Then show that scaling $A$ by $c < 1$ and scaling $\sigma$ by $1/c$ lower it by the same factor. Which of the two lowers the information about the picture, and which lowers the rate? Is there a third way? Write the expected divergence as a function.
 #
 # <details><summary>Solution</summary>
 #
@@ -1161,73 +1219,95 @@ check("Exercise 2", best_original, best_by_descent, on=[(means, stds, True), (me
 # shrinking $A$ through $\mathbb E[\mu_d^2]$, widening $\sigma$ through $\sigma_d^2 - \log\sigma_d^2$ as long as $\sigma_d < 1$. Only a third way leaves the information about the picture alone: rotate $a_d$ *away from the directions of $S$*. That is invariance, and a linear encoder can have it exactly, if the pictures
 # differ in directions in which the transformation does nothing.
 #
-# </details>
+# Your derivation is complete if it
 #
-# Write the expected divergence as a function.
+# - says why logarithms and traces cancel;
+# - averages a square with the covariance, not with the mean;
+# - treats information and rate apart;
+# - finds the third way and says when it exists.
+#
+# </details>
 
-# %% tags=["solution", "hide-input"]
-# @title Solution { display-mode: "form" }
-def expected_divergence(A: torch.Tensor, S: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """Mean divergence in nats for A [D, P], S [P, P] and sigma [D]: a 0-dimensional tensor."""
-    ### BEGIN SOLUTION
-    return 0.5 * ((A @ S * A).sum(1) / sigma**2).sum()
-    ### END SOLUTION
+# %% tags=["exercise"]
+def expected_divergence(
+    A: torch.Tensor, S: torch.Tensor, sigma: torch.Tensor
+) -> torch.Tensor:
+    """Mean divergence in nats for A [D, P], S [P, P] and sigma [D].
+
+    A 0-dimensional tensor.
+    """
+    raise NotImplementedError
 
 
 # %% tags=["check", "nbval-check-output"]
-def by_the_library(A: torch.Tensor, S: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """The average over 2P shifts with exactly this mean and covariance."""
+check("5.3", expected_divergence)
+# hint("5.3")
 
-    class Linear(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            mean = x.flatten(1) @ A.T
-            return torch.cat([mean, sigma.log().expand_as(mean)], -1)
+# %% tags=["solution", "hide-input"]
+# @title Solution { display-mode: "form" }
+def solution_5_3(
+    A: torch.Tensor, S: torch.Tensor, sigma: torch.Tensor
+) -> torch.Tensor:
+    return 0.5 * ((A @ S * A).sum(1) / sigma**2).sum()
 
-    steps = torch.linalg.cholesky(S).T * len(S) ** 0.5  # rows r with mean(r r') = S
-    delta = torch.cat([steps, -steps])[:, None, None]
-    model = VAE(Linear(), nn.Identity(), latent_dim=len(A)).double()
-    return posterior_divergence(model, torch.zeros_like(delta), delta).mean()
-
-
-with seeded(5):
-    A, half, sigma = torch.randn(3, 5).double(), torch.randn(5, 5).double(), torch.rand(3).double() + 0.5
-check("Exercise 3", expected_divergence, by_the_library, on=[(A, half @ half.T + torch.eye(5), sigma)])
 
 # %% [markdown]
-# ### Exercise 4 · One teacher, one pupil (research, an evening on Colab)
+# ### Exercise 5.4 · One teacher, one pupil (research, an evening on Colab)
 #
-# Self-supervised methods often stop the gradient on one side: the original's posterior is a *target*, and only the copy's moves. Write this variant as an objective, with no gradient through $q_\phi(z \mid x)$ inside the divergence, and find out what it does to
-# the widths in section 5. (Which of the two ways of paying less has it closed?)
+# Self-supervised methods often stop the gradient on one side: the original's posterior is a *target*, and only the copy's moves. Write this variant as an objective, with no gradient through $q_\phi(z \mid x)$ inside the divergence.
 
-# %% tags=["solution", "hide-input"]
-# @title Solution { display-mode: "form" }
-def taught(model: VAE, x: torch.Tensor, tx: torch.Tensor, weight: float = 1.0) -> torch.Tensor:
-    """L(x) + L(tx) − weight * KL(q(z|tx) || q(z|x)) with q(z|x) held fixed in the divergence: [B]."""
-    ### BEGIN SOLUTION
-    bound_x, bound_tx = elbo(model, torch.cat([x, tx])).chunk(2)
-    with torch.no_grad():
-        target = model.posterior(x)
-    return bound_x + bound_tx - weight * kl_divergence(model.posterior(tx), target)
-    ### END SOLUTION
+# %% tags=["exercise"]
+def taught(
+    model: VAE, x: torch.Tensor, tx: torch.Tensor, weight: float = 1.0
+) -> torch.Tensor:
+    """L(x) + L(tx) - weight * KL(q(z|tx) || q(z|x)), with L the ELBO: [B].
+
+    In the divergence, q(z|x) is held fixed.
+    """
+    raise NotImplementedError
 
 
 # %% tags=["check", "nbval-check-output"]
-def gradient_of(objective: object, weight: float) -> torch.Tensor:
-    """Gradient of the objective in the encoder's last layer, with the noise pinned."""
-    with seeded(0):
-        model = VAE(*mlp((1, 4, 4), 2, hidden=(8,)), latent_dim=2).double()
-        x = torch.rand(5, 1, 4, 4).double().round()
-        return torch.autograd.grad(objective(model, x, x.flip(-1), weight).sum(), model.encoder.net[-1].weight)[0]
+check("5.4", taught)
+# hint("5.4")
+
+# %% tags=["solution", "hide-input"]
+# @title Solution { display-mode: "form" }
+def solution_5_4(
+    model: VAE, x: torch.Tensor, tx: torch.Tensor, weight: float = 1.0
+) -> torch.Tensor:
+    with torch.no_grad():
+        target = model.posterior(x)
+    disagreement = kl_divergence(model.posterior(tx), target)
+    return elbo(model, x) + elbo(model, tx) - weight * disagreement
 
 
-def taught_by_parts(model: VAE, x: torch.Tensor, tx: torch.Tensor, weight: float) -> torch.Tensor:
-    bound_x, bound_tx = elbo(model, torch.cat([x, tx])).chunk(2)
-    q_x, q_tx = model.posterior(x).base_dist, model.posterior(tx).base_dist
-    fixed = Normal(q_x.loc.detach(), q_x.scale.detach())
-    return bound_x + bound_tx - weight * kl_divergence(q_tx, fixed).sum(-1)
-
-
-check("Exercise 4", partial(gradient_of, taught), partial(gradient_of, taught_by_parts), on=[(0.0,), (1.0,), (5.0,)])
+# %% [markdown]
+# Then train with it, and look at the widths as in section 5:
+#
+# ```python
+# turn = RandomAffine(degrees=15)
+# images = binarise(load("digits").images)  # or load("mnist")
+# with seeded(0):
+#     model = VAE(*mlp(images.shape[1:], 2, hidden=(64,)), latent_dim=2)
+# fit(model, lambda model, x: taught(model, x, binarise(turn(x))), images, epochs=20)
+# ```
+#
+# Of the two ways to lower the divergence, moving the means together and widening $\sigma$: which one has the stopped gradient closed?
+#
+# <details><summary>Solution</summary>
+#
+# Look at (5.2) as a function of the copy's side alone, which is all that still feels it. The $\sigma$ in the denominator is the teacher's, and a constant: making the original vaguer is no longer rewarded. What is left to the pupil is to bring $\tilde\mu$ to $\mu$, and to bring $\tilde\sigma$ to $\sigma$, from either side, for in $\tilde\sigma$ the divergence is $\tfrac12(\tilde\sigma^2/\sigma^2 - \log\tilde\sigma^2)$, least at $\tilde\sigma = \sigma$.
+# So **widening is closed, and moving the means together stays open**. Two reservations. The encoder is one network for both sides, so whatever teaches it about copies changes the originals as well; an image of the training set is close to many copies of its neighbours. And the decoder still asks for the exact pixels of each copy, as section 7 says, so the agreement that is reached is a compromise as before,
+# at a smaller divergence per unit of width. Expect narrower posteriors and more information about the picture than with both gradients at the same $\lambda$; your figure decides.
+#
+# Your report is complete if it
+#
+# - shows the mean $\sigma$ of originals and of copies over $\lambda$, for both variants and several seeds;
+# - shows the distance of the means in units of $\sigma$, *and* in the latent space's own unit;
+# - compares the information about the picture at equal divergence, not at equal $\lambda$.
+#
+# </details>
 
 # %% [markdown]
 # ## 9. Further reading
