@@ -5,10 +5,25 @@ model's weights, a still picture and a small runtime in plain JavaScript into on
 script may run, the still picture remains.
 """
 
+from vaekit.notebook.live.consistency import dial
 from vaekit.notebook.live.flow import flow
+from vaekit.notebook.live.influence import influence_points, teachers
 from vaekit.notebook.live.jacobian import basis, columns
 from vaekit.notebook.live.latent import plane, posterior
+from vaekit.notebook.live.lights import lights
 from vaekit.notebook.live.regret import regret
 from vaekit.notebook.live.slider import slider
 
-__all__ = ["basis", "columns", "flow", "plane", "posterior", "regret", "slider"]
+__all__ = [
+    "basis",
+    "columns",
+    "dial",
+    "flow",
+    "influence_points",
+    "lights",
+    "plane",
+    "posterior",
+    "regret",
+    "slider",
+    "teachers",
+]

@@ -5,8 +5,8 @@ A weight matrix is stored in 32 or 16 bits a number, or quantised to $b = 4, \do
 $$w_{ij} \approx s_i\, k_{ij}, \qquad s_i = \max_j |w_{ij}| / m, \qquad k_{ij} \in \{-m, \dots, m\}, \qquad
   m = 2^{b-1} - 1,$$
 
-so that no weight is off by more than half a step, $s_i / 2$. Biases keep 16 bits, scales 32. What the page computes
-from these numbers it computes in double precision.
+or, below 8 bits, with the $s_i$ up to half as large that leaves the smallest squared error and cuts off the largest
+weights. Biases and scales keep 16 bits. What the page computes from these numbers it computes in double precision.
 """
 
 import base64
@@ -23,6 +23,7 @@ from vaekit.networks import Leading, SoftplusScale
 from vaekit.training import seeded
 
 Data = dict[str, Any]
+Bits = int | tuple[int, int]
 
 PRECISIONS = (32, 16, 12, 10, 8, 7, 6, 5, 4)  # bits a number
 
@@ -48,7 +49,7 @@ def array(values: Tensor, bits: int = 32) -> Data:
         counts = (steps + 2 ** (bits - 1) - 1).to(torch.int64).flatten().numpy()
         digits = (counts[:, None] >> np.arange(bits)) & 1  # least significant bit first
         data = _text(np.packbits(digits, bitorder="little"))
-        return {"bits": bits, "shape": shape, "scale": array(step.flatten()), "data": data}
+        return {"bits": bits, "shape": shape, "scale": array(step.flatten(), 16), "data": data}
     bits = max(bits, 16)
     return {"bits": bits, "shape": shape, "data": _text(numbers.numpy().astype("<f4" if bits == 32 else "<f2"))}
 
@@ -80,13 +81,13 @@ def network(net: nn.Module, shape: tuple[int, ...], bits: int = 32) -> list[Data
     return layers
 
 
-def model(vae: VAE, shape: tuple[int, ...], bits: int = 32, *, encoder: bool = True, decoder: bool = True) -> Data:
+def model(vae: VAE, shape: tuple[int, ...], bits: Bits = 32, *, encoder: bool = True, decoder: bool = True) -> Data:
     """A VAE for the page: networks, number of latents, likelihood and image shape.
 
     Args:
         vae: The model.
         shape: Of an image.
-        bits: See `array`.
+        bits: See `array`; two numbers are for the encoder and for the decoder.
         encoder: Whether the figure needs the encoder.
         decoder: Whether it needs the decoder.
 
@@ -95,20 +96,21 @@ def model(vae: VAE, shape: tuple[int, ...], bits: int = 32, *, encoder: bool = T
     """
     data: Data = {"latents": vae.latent_dim, "shape": list(shape), "likelihood": likelihood(vae)}
     if encoder:
-        data["encoder"] = network(vae.encoder, shape, bits)
-    data["decoder"] = network(vae.decoder, (vae.latent_dim,), bits) if decoder else []
+        data["encoder"] = network(vae.encoder, shape, _pair(bits)[0])
+    data["decoder"] = network(vae.decoder, (vae.latent_dim,), _pair(bits)[1]) if decoder else []
     return data
 
 
-def as_stored(vae: VAE, bits: int) -> VAE:
+def as_stored(vae: VAE, bits: Bits) -> VAE:
     """A copy of the model with the weights that the page has: what is lost to `bits` can be measured on it."""
     copied = copy.deepcopy(vae)
     with torch.no_grad():
-        for layer in copied.modules():
-            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-                for values in (layer.weight, layer.bias):
-                    if values is not None:
-                        values.copy_(rounded(values, bits))
+        for net, of_this in zip((copied.encoder, copied.decoder), _pair(bits), strict=True):
+            for layer in net.modules():
+                if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                    for values in (layer.weight, layer.bias):
+                        if values is not None:
+                            values.copy_(rounded(values, of_this))
     return copied
 
 
@@ -120,7 +122,7 @@ def rounded(values: Tensor, bits: int) -> Tensor:
     return (step * steps).reshape(values.shape).to(values)
 
 
-def nats_lost(vae: VAE, images: Tensor, bits: int, *, samples: int = 16) -> float:
+def nats_lost(vae: VAE, images: Tensor, bits: Bits, *, samples: int = 16) -> float:
     """By how much the ELBO of any of the images changes with the stored weights, at most and with the same noise."""
     bounds = []
     for each in (vae, as_stored(vae, bits)):
@@ -151,8 +153,18 @@ def likelihood(vae: VAE) -> Data:
 def _steps(numbers: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """The step of each row `[R, 1]`, and how many of its row's steps each number is, `[R, ...]` flattened."""
     rows, middle = numbers.reshape(numbers.shape[0], -1), 2 ** (bits - 1) - 1
-    step = (rows.abs().amax(1, keepdim=True) / middle).clamp_min(torch.finfo(torch.float32).tiny)
-    return step, (rows / step).round().clamp(-middle, middle)
+    largest = rows.abs().amax(1, keepdim=True) / middle
+    best = torch.full_like(largest, torch.inf)
+    chosen = largest
+    for share in [1.0] if bits >= 8 else [1 - k / 20 for k in range(11)]:
+        step = (share * largest).half().float().clamp_min(2.0**-24)
+        error = (rows - step * (rows / step).round().clamp(-middle, middle)).square().sum(1, keepdim=True)
+        chosen, best = torch.where(error < best, step, chosen), error.minimum(best)
+    return chosen, (rows / chosen).round().clamp(-middle, middle)
+
+
+def _pair(bits: Bits) -> tuple[int, int]:
+    return (bits, bits) if isinstance(bits, int) else bits
 
 
 def _text(numbers: np.ndarray) -> str:

@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,11 @@ DRAWN = ("pictures", "plots", "engine")
 MODEL = (*DRAWN, "vae")
 SCENE = (*MODEL, "scene")
 NEEDS = {  # the files of the runtime that a kind of figure is made of; `core` and `parts` come before them
-    "slider": (), "flow": DRAWN, "basis": SCENE, "influence": DRAWN,
-    "posterior": MODEL, "plane": MODEL, "regret": MODEL, "columns": SCENE, "dial": SCENE, "teachers": MODEL,
-    "lights": SCENE,
+    "slider": (), "flow": DRAWN, "basis": SCENE, "influence": (*DRAWN, "densities"),
+    "posterior": MODEL, "plane": MODEL, "regret": MODEL, "columns": SCENE, "dial": SCENE,
+    "teachers": (*MODEL, "tracin"), "lights": SCENE,
 }  # fmt: skip
+_COMMENT = re.compile(r"//.*|/\*\*.*\*/")  # a line that is nothing else
 LARGEST = 500_000  # bytes of a figure, runtime and still picture included
 
 
@@ -78,7 +80,9 @@ def figure(
 def runtime(*kinds: str) -> str:
     """The scripts that these kinds of figure need; of all kinds, where none is named."""
     names = dict.fromkeys(("core", "parts", *(name for kind in kinds or NEEDS for name in (*NEEDS[kind], kind))))
-    return "\n".join((RUNTIME / f"{name}.js").read_text(encoding="utf-8") for name in names)
+    files = ((RUNTIME / f"{name}.js").read_text(encoding="utf-8") for name in names)
+    lines = (line.strip() for text in files for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not _COMMENT.fullmatch(line))
 
 
 def in_notebook() -> bool:

@@ -77,7 +77,8 @@ def regret(
     with seeded(seed + 2):
         noise["nll"] = torch.randn(nll_samples, size)
     data = {
-        "model": export.model(model, shape, bits), "lr": lr, "every": max(1, steps // 10), "sets": scores, "world": world,
+        "model": export.model(model, shape, bits), "lr": lr, "every": max(1, steps // 10), "sets": scores,
+        "world": world,
         "noise": {name: export.array(values) for name, values in noise.items()},
         "examples": [
             {"name": f"{name} {k + 1}", "image": export.array(image, 8)}
@@ -87,8 +88,8 @@ def regret(
     fig = image_rows({name: images[:8] for name, images in sets.items()})
     lost = max(export.nats_lost(model, images[:32], bits) for images in sets.values())
     words = (
-        f"Draw, or begin with a picture. The model has only ever seen {world}{trained and f' ({trained})'}. Its regret is "
-        f"what {steps} steps of Adam on the mean and the log standard deviation of q gain for this picture alone. Weights "
-        f"in {bits} bits, which changes the ELBO by at most {lost:.2g} nats on the pictures of the histograms."
+        f"Draw, or begin with a picture. The model has only ever seen {world}{trained and f' ({trained})'}. Its regret "
+        f"is what {steps} steps of Adam on the mean and the log standard deviation of q gain for this picture alone. "
+        f"Weights in {bits} bits, which changes the ELBO by at most {lost:.2g} nats on pictures of the histograms."
     )
     form.show("regret", data, fig, caption=caption or words, alt=alt)

@@ -1,6 +1,6 @@
 // Turn the basis of two latents and watch both norms of their columns; no model, the dots are drawn exactly.
 vaekitLive.kind("basis", (host, { size, radius, soft, start }) => {
-  const { plot, picture, slider, select, number, row, panel, controls, buttons, button, numbers, status, soon } = { ...vaekitLive.parts, ...vaekitLive.pictures, ...vaekitLive.plots };
+  const { make, plot, picture, slider, select, number, row, panel, controls, buttons, button, numbers, status, soon } = { ...vaekitLive.parts, ...vaekitLive.pictures, ...vaekitLive.plots };
   const { discs, discSlopes } = vaekitLive.scene, n = number(2);
   let dots = start.map((d) => [...d]), angle = 0.5, pair = "sideways", turning = 0;
   const range = Array.from({ length: 91 }, (_, k) => (k * Math.PI) / 180), degrees = range.map((a) => (a * 180) / Math.PI);
@@ -15,7 +15,7 @@ vaekitLive.kind("basis", (host, { size, radius, soft, start }) => {
       dots.forEach(([x, y], k) => g.dot(x, -y, 5, g.colours.paper, k ? g.colours.blue : g.colours.orange));
     },
   });
-  const columns = [0, 1].map((k) => picture(host, { label: `Column ${k + 1}`, shape: [1, size, size], width: 180, signed: true }));
+  const columns = [0, 1].map((k) => picture(host, { label: `Column ${k + 1}`, shape: [1, size, size], width: 135, signed: true }));
   let straight, l1s, l2s;
   const turn = (a) => [straight[0].map((v, p) => Math.cos(a) * v + Math.sin(a) * straight[1][p]), straight[1].map((v, p) => Math.cos(a) * v - Math.sin(a) * straight[0][p])];
   const norms = (a) => { const [c, s] = [Math.cos(a), Math.sin(a)]; let l1 = 0, l2 = 0; for (let p = 0; p < straight[0].length; p++) { const [u, v] = [straight[0][p], straight[1][p]], [x, y] = [c * u + s * v, c * v - s * u]; l1 += Math.abs(x) + Math.abs(y); l2 += x * x + y * y; } return [l1, l2]; };
@@ -71,7 +71,7 @@ vaekitLive.kind("basis", (host, { size, radius, soft, start }) => {
   const gap = slider({ label: "distance between the dots", min: 0, max: size / 2, value: 0, text: number(1), on: (v) => { const [x, y] = [(dots[0][0] + dots[1][0]) / 2, (dots[0][1] + dots[1][1]) / 2]; dots = [[x - v / 2, y], [x + v / 2, y]]; moved(); } });
   gap.value = Math.hypot(dots[0][0] - dots[1][0], dots[0][1] - dots[1][1]);
   host.box.append(
-    row(panel("Drag the dots", view.element), panel("Column of latent 1", columns[0].element), panel("Column of latent 2", columns[1].element), panel("Drag the angle", curve.element)),
+    row(panel("Drag the dots", view.element), make("div", { className: "narrow" }, ...columns.map((c, k) => panel(`Column of latent ${k + 1}`, c.element))), panel("Drag the angle", curve.element)),
     controls(which.element, bar.element, gap.element), buttons(button("Descend L1", descend)), shown.element, told.element,
   );
   prepare();

@@ -22,7 +22,7 @@ vaekitLive.kind("columns", (host, { models, size, start, shown: many }) => {
     const strip = make("div", { className: "strip" }, make("figure", {}, drawn.element, make("figcaption", { textContent: "drawn" })), ...columns.map((c) => make("figure", {}, c.view.element, c.words)));
     return { drawn, columns, total, element: make("div", {}, make("p", { className: "heading", textContent: name }), strip, total) };
   });
-  const told = status();
+  const legend = make("p", { className: "label", textContent: "Below a column: its L1 norm, and how much of it lies at one dot." }), told = status();
   const sliders = ["across", "down"].map((label, d) => slider({ label: `dot, ${label}`, min: 0, max: 63, value: at[d], text: number(0), on: (v) => { at[2 * chosen + d] = v; place(); } }));
   const which = select("Dot", [[0, "first"], [1, "second"], [2, "third"]], 0, (k) => { choose(+k); place(); });
   const choose = (k) => { chosen = k; which.input.value = k; };
@@ -43,15 +43,15 @@ vaekitLive.kind("columns", (host, { models, size, start, shown: many }) => {
       rows[m].drawn.show(mean.map((v) => 1 - v));
       rows[m].columns.forEach(({ view: shown, words }, k) => {
         shown.show(each[k].column.map((v) => -v), `${name}, column of latent ${each[k].d + 1}: L1 norm ${n(each[k].l1)}, ${Math.round(100 * each[k].share)} per cent of it at one dot`);
-        words.textContent = `L1 ${n(each[k].l1)} · ${Math.round(100 * each[k].share)} % at one dot`;
+        words.textContent = `${n(each[k].l1)} · ${Math.round(100 * each[k].share)} %`;
       });
-      rows[m].total.textContent = `All ${model.D} columns: L1 ${n(total)}, sum of squares ${n(square)}; ${Math.round(100 * share)} % of the change lies at one dot`;
+      rows[m].total.textContent = `All ${model.D} columns: L1 ${n(total)}, sum of squares ${n(square)}; on average ${Math.round(100 * share)} % at one dot`;
       return { name, z: [...z], columns: [...columns], l1: total, l2: square, share };
     });
     told.say(found.map((f) => `${f.name}: L1 norm ${n(f.l1)}, of which ${Math.round(100 * f.share)} per cent lies at each column's own dot.`).join(" "));
     host.state = { at: [...at], models: found };
   };
   const update = soon(compute), place = () => { sliders.forEach((s, d) => { s.value = at[2 * chosen + d]; }); update(); };
-  host.box.append(row(panel("Drag the dots", view.element), make("div", { className: "wide" }, ...rows.map((r) => r.element))), controls(which.element, ...sliders.map((s) => s.element)), told.element);
+  host.box.append(row(panel("Drag the dots", view.element), make("div", { className: "wide" }, ...rows.map((r) => r.element), legend)), controls(which.element, ...sliders.map((s) => s.element)), told.element);
   compute();
 });

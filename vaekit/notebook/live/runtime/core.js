@@ -31,7 +31,7 @@
       border: 1px solid var(--line); border-radius: 12px; padding: clamp(8px, 2vw, 18px); text-align: left; }
     .row { display: flex; flex-wrap: wrap; gap: 14px 18px; align-items: flex-start; }
     .row > * { flex: 1 1 220px; min-width: 0; }
-    .row > .narrow { flex: 0 1 135px; }
+    .row > .wide { flex: 2 1 330px; } .row > .narrow { flex: 0 1 135px; }
     .controls { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 190px), 1fr)); gap: 10px 22px; margin-top: 12px; }
     .buttons { display: flex; flex-wrap: wrap; gap: 8px; margin: 12px 0 0; align-items: center; } .buttons:first-child { margin: 0 0 12px; } .buttons + .row { margin-top: 12px; }
     label, .label { display: block; font-size: 14px; color: var(--muted); }
@@ -56,7 +56,7 @@
     .numbers div { min-width: 84px; } .numbers dt { font-size: 13px; color: var(--muted); }
     .numbers dd { margin: 0; font-size: 19px; font-weight: 600; font-variant-numeric: tabular-nums; }
     .strip { display: flex; flex-wrap: wrap; gap: 6px; }
-    .strip figure { margin: 0; flex: 0 1 86px; min-width: 0; } .strip figcaption { font-size: 12px; color: var(--muted); text-align: center; }
+    .strip figure { margin: 0; flex: 0 1 72px; min-width: 0; } .strip figcaption { font-size: 12px; color: var(--muted); text-align: center; }
     .broken { color: var(--ink); background: var(--surface); border-left: 4px solid var(--orange); padding: 8px 12px; margin: 8px 0; }
     .still { display: none; } .visually-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
     img { max-width: 100%; height: auto; }

@@ -1,7 +1,11 @@
 // Networks on typed arrays: layers with their derivatives. No DOM. A batch of n vectors is one flat Float64Array [n * size].
 vaekitLive.part("engine", () => {
   // ---- what vaekit.notebook.live.export has written ----
-  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const bytes = (text) => {
+    const letters = atob(text), found = new Uint8Array(letters.length);
+    for (let i = 0; i < found.length; i++) found[i] = letters.charCodeAt(i);
+    return found;
+  };
   const half = (h) => {
     const [sign, exponent, fraction] = [h >> 15 ? -1 : 1, (h >> 10) & 31, h & 1023];
     if (exponent === 31) return fraction ? NaN : sign * Infinity;
@@ -15,13 +19,15 @@ vaekitLive.part("engine", () => {
     if (bits === 32) for (let i = 0; i < size; i++) values[i] = view.getFloat32(4 * i, true);
     else if (bits === 16) for (let i = 0; i < size; i++) values[i] = half(view.getUint16(2 * i, true));
     else {
-      const rows = array(scale), row = size / shape[0], middle = 2 ** (bits - 1) - 1;
-      for (let i = 0, bit = 0; i < size; i++, bit += bits) {
-        const at = bit >> 3, three = raw[at] | ((raw[at + 1] ?? 0) << 8) | ((raw[at + 2] ?? 0) << 16);
-        values[i] = (((three >> (bit & 7)) & (2 ** bits - 1)) - middle) * rows[Math.floor(i / row)];
+      const steps = array(scale), row = size / shape[0], middle = 2 ** (bits - 1) - 1, mask = 2 ** bits - 1;
+      for (let r = 0, i = 0, bit = 0; r < shape[0]; r++) for (const step = steps[r], end = i + row; i < end; i++, bit += bits) {
+        const at = bit >> 3, three = raw[at] | (raw[at + 1] << 8) | (raw[at + 2] << 16); // beyond the end: undefined, taken as 0
+        values[i] = (((three >> (bit & 7)) & mask) - middle) * step;
       }
     }
-    if (!values.every(Number.isFinite)) throw new Error("its weights are damaged");
+    let sum = 0;
+    for (let i = 0; i < size; i++) sum += Math.abs(values[i]);
+    if (!Number.isFinite(sum)) throw new Error("its weights are damaged");
     return values;
   };
 

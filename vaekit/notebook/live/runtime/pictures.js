@@ -3,22 +3,23 @@ vaekitLive.part("pictures", (live) => {
   const { make, soon } = live.parts;
   const rgb = (hex) => [1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16));
   const mix = (a, b, t) => a.map((v, k) => v + (b[k] - v) * t);
-  /** What a pixel in [0, 1] looks like: paper at 0, ink at 1. Signed ones: orange below 0, blue above. */
-  const shades = (colours, signed) => {
+  /** What a pixel in [0, 1] looks like: paper at 0, ink at 1; by night: light on dark. Signed ones: orange below 0, blue above. */
+  const shades = (colours, signed, night) => {
     const [paper, ink, blue, orange] = ["paper", "ink", "blue", "orange"].map((name) => rgb(colours[name]));
     if (signed) return (v) => mix(paper, v < 0 ? orange : blue, Math.min(1, Math.abs(v)));
+    if (night) return (v) => mix([11, 16, 32], [255, 244, 194], Math.max(0, Math.min(1, v)));
     return (v) => mix(paper, ink, Math.max(0, Math.min(1, v)));
   };
 
   /** Pixels [C, H, W] as a picture; `signed` for values about 0, scaled by the largest or by `scale`. */
-  const picture = (host, { label, shape, width = 140, signed = false }) => {
+  const picture = (host, { label, shape, width = 140, signed = false, night = false }) => {
     const [channels, h, w] = shape.length === 2 ? [1, ...shape] : shape;
     const canvas = make("canvas", { className: "pixels", width: w, height: h, attributes: { role: "img", "aria-label": label } });
     canvas.style.maxWidth = `${width}px`;
     let pixels = null, scale = null;
     const paint = () => {
       if (!pixels) return;
-      const context = canvas.getContext("2d"), image = context.createImageData(w, h), shade = shades(host.colours, signed);
+      const context = canvas.getContext("2d"), image = context.createImageData(w, h), shade = shades(host.colours, signed, night);
       const top = signed ? scale ?? (pixels.reduce((m, v) => Math.max(m, Math.abs(v)), 0) || 1) : 1, area = w * h;
       for (let i = 0; i < area; i++) {
         const colour = channels === 3 ? [0, 1, 2].map((c) => 255 * pixels[c * area + i]) : shade(pixels[i] / top);

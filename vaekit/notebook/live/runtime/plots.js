@@ -28,9 +28,9 @@ vaekitLive.part("plots", (live) => {
     return found;
   };
 
-  /** A plot: `draw(g)` gets g with `x(value)`, `y(value)` in CSS pixels, the context `c`, the colours, and a few shapes.
-   *  `x`, `y`: ranges, or functions that give them. `handles()`: points {x, y, move(x, y)} that the pointer drags. */
-  const plot = (host, { label, x, y, xlabel = "", ylabel = "", ratio = 1, maximum, draw, handles, grid = true, xticks = true, yticks = true, anywhere = true }) => {
+  // A plot: `draw(g)` gets g with `x(value)`, `y(value)` in CSS pixels, the context `c`, the colours, and a few shapes.
+  // `x`, `y`: ranges, or functions that give them. `handles()`: points {x, y, move(x, y)} that the pointer drags.
+  const plot = (host, { label, x, y, xlabel = "", ylabel = "", ratio = 1, maximum, draw, handles, grid = true, xticks = true, yticks = true, ytext = String, anywhere = true }) => {
     const range = (r) => (typeof r === "function" ? r() : r);
     const margin = { left: ylabel ? 56 : yticks ? 34 : 10, right: 14, top: 8, bottom: xlabel ? 36 : xticks ? 22 : 8 };
     let g;
@@ -86,7 +86,7 @@ vaekitLive.part("plots", (live) => {
         }
         for (const t of yticks ? ticks(y0, y1, Math.max(2, Math.floor((box.bottom - box.top) / 45))) : []) {
           if (grid) { c.beginPath(); c.moveTo(box.left, g.y(t)); c.lineTo(box.right, g.y(t)); c.stroke(); }
-          g.text(String(t).replace("-", "−"), box.left - 5, g.y(t), { colour: colours.muted, align: "right" });
+          g.text(ytext(t).replace("-", "−"), box.left - 5, g.y(t), { colour: colours.muted, align: "right" });
         }
         if (xlabel) g.text(xlabel, (box.left + box.right) / 2, height - 3, { align: "center", base: "bottom" });
         if (ylabel) {
