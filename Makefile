@@ -14,7 +14,7 @@ READY := $(VENV)/ready
 SOURCES := $(shell find book notebooks vaekit tools benchmarks CHANGELOG.md CONTRIBUTING.md _config.yml -type f \
 	-not -path '*/__pycache__/*' -not -path '*/vendor/*' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null)
 
-.PHONY: help setup book links test lint experiments standalone sync benchmarks chapter colab offline slides student fork clean
+.PHONY: help setup book links test lint experiments standalone kills sync benchmarks chapter colab offline slides student fork clean
 .DELETE_ON_ERROR:
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make links                                 check that every link of the book leads somewhere"
 	@echo "make experiments CHAPTER=01_vae PROFILE=cpu   run a chapter, store its outputs and results"
 	@echo "make standalone CHAPTER=01_vae             run only its exercises, store their outputs"
+	@echo "make kills                                 kill work of the store 50 times at random, compare its numbers"
 	@echo "make sync                                  bring notebooks/*.ipynb up to their notebooks/*.py"
 	@echo "make benchmarks                            time the library beside its peers"
 	@echo "make colab                                 run the chapters with the versions that Colab ships"
@@ -63,12 +64,16 @@ lint: $(READY)
 	@$(BIN)/mypy --no-error-summary
 
 experiments: $(READY)
-	@test -n "$(CHAPTER)" -a -n "$(PROFILE)" || { echo "make experiments CHAPTER=01_vae PROFILE=smoke|cpu|gpu|paper"; exit 1; }
-	@$(BIN)/python -m tools.execute $(CHAPTER) $(PROFILE)
+	@test -n "$(CHAPTER)" -a -n "$(PROFILE)" || { \
+		echo "make experiments CHAPTER=01_vae PROFILE=smoke|cpu|night|gpu|paper [FRESH=1]"; exit 1; }
+	@VAEKIT_FRESH=$(FRESH) $(BIN)/python -m tools.execute $(CHAPTER) $(PROFILE)
 
 standalone: $(READY)
 	@test -n "$(CHAPTER)" || { echo "make standalone CHAPTER=01_vae"; exit 1; }
 	@$(BIN)/python -m tools.execute $(CHAPTER) --standalone
+
+kills: $(READY)
+	@OMP_NUM_THREADS=1 VAEKIT_PROFILE=smoke VAEKIT_KILLS=50 $(BIN)/python -m pytest --quiet -s -k killed tests/notebook/test_store.py
 
 sync: $(READY)
 	@$(BIN)/python -m tools.notebooks

@@ -4,7 +4,9 @@
 as exercises, in the profile of the stored outputs, and leaves the other cells' outputs as they are.
 
 What is stored says where it is from: `metadata.vaekit` has the profile, device, date, commit, seconds, and the hash of
-the code that ran. A run that stops, by an error or by hand, leaves the notebook as it was.
+the code that ran. A run that stops, by an error or by hand, leaves the notebook as it was, and what it had finished
+lies in the store of runs: the next one goes on from there. `VAEKIT_FRESH=1` leaves the store aside; `VAEKIT_NOTE` adds
+a word to the record, such as that the machine was busy.
 """
 
 import os
@@ -19,7 +21,9 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from tools.notebooks import FOLDER, ROOT, hashes, read_script, synchronise, write
+from tools.progress import Progress
 from tools.standalone import splice, tangles
+from tools.weights import keep_weights
 from vaekit.notebook import experiments
 
 
@@ -39,14 +43,18 @@ def execute(script: Path, profile: str) -> NotebookNode:
     notebook = read_script(script)
     metadata = dict(notebook.metadata)
     started = perf_counter()
-    run(notebook, profile)
+    with Progress(f"{script.stem} {profile}") as progress:
+        run(notebook, profile)
     origin = {
         "profile": profile,
         "device": experiments.device_name(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": experiments._commit(),
-        "seconds": round(perf_counter() - started),
+        "seconds": round(perf_counter() - started + progress.found),  # with what was found in the store
     }
+    if note := os.environ.get("VAEKIT_NOTE"):
+        origin["note"] = note
+    keep_weights(progress.events, profile)
     widgets = notebook.metadata.get("widgets")
     origin |= hashes(notebook)
     notebook.metadata = NotebookNode(metadata | {"vaekit": origin} | ({"widgets": widgets} if widgets else {}))

@@ -3,13 +3,16 @@
 from types import SimpleNamespace
 from typing import Any
 
+from vaekit.notebook import weights
 from vaekit.notebook.experiments import PROFILES, profile, tell
 
 
-def settings(**table: tuple) -> SimpleNamespace:
+def settings(*, retrain: bool | None = None, **table: tuple) -> SimpleNamespace:
     """Show a chapter's settings, a column for each profile, and return those of the profile in force.
 
     Args:
+        retrain: Whether models whose weights are kept beside the book are trained all the same; None leaves it to
+            `VAEKIT_TRAIN` and `VAEKIT_PROFILE` (see `weights.wanted`).
         **table: For each name a tuple of five values, for `smoke`, `cpu`, `night`, `gpu` and `paper`.
 
     Returns:
@@ -29,6 +32,7 @@ def settings(**table: tuple) -> SimpleNamespace:
             raise ValueError(
                 f"{name}: expected a tuple of {len(PROFILES)} values, for {', '.join(PROFILES)}; got {values!r}"
             )
+    weights.retrain(retrain)
     now = PROFILES.index(profile())
     heads = ["", *(f"`{name}`" for name in PROFILES)]
     heads[now + 1] = f"**{heads[now + 1]}**"
