@@ -49,7 +49,7 @@ from vaekit.influence import (
 )
 from vaekit.metrics import auroc, mean_and_standard_error
 from vaekit.notebook import (
-    COLOURS, check, frames, image_grid, markdown_table, pick, save_results, show,
+    COLOURS, check, frames, hint, image_grid, markdown_table, pick, save_results, show,
     tell, use_style,
 )
 from vaekit.training import default_device, seeded
@@ -83,6 +83,9 @@ device = default_device()
 # $$\operatorname{IF}(x_i, z) = \log\frac{N-1}{N} + d\,\log\frac{R_{k+1}(z)}{R_k(z)}\;\big[x_i \text{ is one of the } k \text{ nearest}\big].$$
 #
 # Move the test point below and watch who becomes responsible.
+
+# %% [markdown]
+# **Predict, then run.** The test point moves from one cluster of training points to another. Halfway, which points are its proponents, and can a training point far away from it be an opponent? Can the influences of all points add up to zero?
 
 # %%
 g = torch.Generator().manual_seed(0)
@@ -405,6 +408,37 @@ tell(
 )
 
 # %% [markdown]
+# **Warm-up 6.a · Who pushed whom.** Fill in the blank: (6.4) from the gradients at every checkpoint.
+
+# %% tags=["warm-up", "nbval-check-output"]
+def pushes(
+    g: list[torch.Tensor], h: list[torch.Tensor], rates: torch.Tensor
+) -> torch.Tensor:
+    """TracIn scores [M, N]; at checkpoint c the gradients of the training images are
+    g[c] [M, P], those of the test images h[c] [N, P], and the rate is rates[c].
+    """
+    return ...  # fill in
+
+
+check("6.a", pushes)
+
+# %% [markdown]
+# **Warm-up 6.b · The telescope.** Fill in the blank: divide the whole gain on a test image among the training images, from the objective before and after every step.
+
+# %% tags=["warm-up", "nbval-check-output"]
+def credit(
+    before: torch.Tensor, after: torch.Tensor, visits: torch.Tensor, n: int
+) -> torch.Tensor:
+    """Nats gained by visits to each of n images: [n].
+
+    Step t visits image visits[t]; the test image's objective is before[t] and after[t].
+    """
+    return ...  # fill in
+
+
+check("6.b", credit)
+
+# %% [markdown]
 # ## 4. A loss that rolls dice
 #
 # In general a VAE's objective is itself random: it draws $\varepsilon \sim \mathcal N(0, I)$ and puts $\mu + \sigma\varepsilon$ into the decoder. What we want is the gradient of its expectation, $\nabla \bar o(x) = \mathbb E_\varepsilon \nabla o(x, \varepsilon)$, and what we have is
@@ -417,6 +451,9 @@ tell(
 # $$\mathbb E\,\big[\hat g_1(x) \cdot \hat g_2(z)\big] = \nabla \bar o(x) \cdot \nabla \bar o(z), \qquad \text{also where } x = z,$$
 #
 # and the mean of $\hat g_1(x) \cdot \hat g_2(z)$ and $\hat g_2(x) \cdot \hat g_1(z)$ is symmetric as well. That is what `tracin` and `self_influence` compute: equation (6.4) without the surplus of (6.5). The linear VAE can tell us how much it matters, since there the truth is known.
+
+# %% [markdown]
+# **Predict, then run.** The ratio of the estimated self-influence to the true one, against the number of draws $S$: where does the naive estimate start, where does it go, and how fast? Use (6.5).
 
 # %%
 model = linear_vae()
@@ -536,6 +573,9 @@ tell(
 # ## 6. Real images
 #
 # We train a VAE by plain stochastic gradient ascent, without momentum (the setting that TracIn's derivation assumes), keep checkpoints along the way, and hide strangers among the first data set's images, one for every sixty: handwritten letters among MNIST's digits (drawn shapes in the `smoke` profile, which downloads nothing). The learning rates are about the highest at which training stays stable: at the rate of the digits, training on Fashion-MNIST, whose images have more ink and steeper gradients, does not converge.
+
+# %% [markdown]
+# **Predict, then run.** Strangers are hidden among the training images. Which of these finds them best: the self-influence, the gradient's length at the end of training, or simply the loss? Rank them before you look.
 
 # %% tags=["hide-input"]
 learning_rates = {"mnist": 1e-2, "fashion-mnist": 5e-3}
@@ -1247,6 +1287,9 @@ show(
 #
 # TracIn tells who pushed. Section 1 asked what would have been. To see whether the first predicts the second we do the expensive experiment where it is cheap: a small VAE on 8 × 8 digits. For some test images we remove the 30 strongest proponents from the training set, train again from the same start, and see what the test image lost; then the same for the 30 strongest opponents; and as controls for 30 images at random, and for the 30 nearest in pixels.
 
+# %% [markdown]
+# **Predict, then run.** Without its 30 strongest proponents, will a test image lose more than without 30 images at random? And without its 30 strongest *opponents*: will it gain?
+
 # %% tags=["hide-input"]
 small, small_test = load("digits"), load("digits", "test")
 again = pick(
@@ -1379,112 +1422,171 @@ save_results(
 # - **Large gradients dominate.** A hard image pushes everybody. If the same few training images turn up as proponents of everything, divide by the gradients' lengths; but that measures something else.
 # - **Its validation is circular.** That an image is its own strongest proponent is half a theorem: by the Cauchy-Schwarz inequality another image can only win at a checkpoint if its gradient is the longer one. The sanity check is a test of the code more than of the idea.
 # - **For finding strangers, try the loss first.** The table above has both.
-#
+
+# %% [markdown]
 # ## 9. Exercises
 #
-# Write your answer in place of the folded solution, then run the check below it: it tells you what is wrong.
-#
-# ### Exercise 1 · Leaving one out of a KDE (warm-up, 10 minutes)
-#
-# Given the kernels' values $K_i(z)$ at one test point, write the influence of each training point on it.
+# Fill in a stub, run it, and run the check below it: it says that the answer is right, or what is wrong with it. The solutions are folded.
+# Every exercise runs after the first two code cells of this page alone, so you can begin here; a check takes a few seconds at most.
+# Each call of `hint` says a little more: the idea, then the first line, then the shapes.
 
-# %% tags=["solution", "hide-input"]
-# @title Solution { display-mode: "form" }
-def kde_leave_one_out(kernels: torch.Tensor) -> torch.Tensor:
-    """log p(z) - log p_{-i}(z) in nats for p(z) = mean of the kernels' values: [N] -> [N]."""
-    ### BEGIN SOLUTION
-    n, total = len(kernels), kernels.sum()
-    return (total / n).log() - ((total - kernels) / (n - 1)).log()
-    ### END SOLUTION
+# %% tags=["standalone", "nbval-check-output"]
+hint("6.1")
+
+# %% [markdown]
+# ### Exercise 6.1 · Leaving out two (15 minutes)
+#
+# Equation (6.2) leaves one point out of a kernel density estimate. Leave out *two*: from the kernels' values $K_i(z)$ at one test point, write $\log \hat p(z) - \log \hat p_{-ij}(z)$ for all pairs $i \ne j$, and on the diagonal the influence of the single point.
+# Then compare with the sum of the two single influences: when is a pair worth more?
+
+# %% tags=["exercise"]
+def pair_influence(kernels: torch.Tensor) -> torch.Tensor:
+    """log p(z) - log p_{-ij}(z) in nats, where p(z) is the mean of the kernels' values.
+
+    [N] -> [N, N], with N at least 3; the diagonal has log p(z) - log p_{-i}(z).
+    """
+    raise NotImplementedError
 
 
 # %% tags=["check", "nbval-check-output"]
-def by_refitting(kernels: torch.Tensor) -> torch.Tensor:
-    keep = ~torch.eye(len(kernels), dtype=torch.bool)
-    return torch.stack([kernels.mean().log() - kernels[row].mean().log() for row in keep])
+check("6.1", pair_influence)
+# hint("6.1")
 
+# %% tags=["solution", "hide-input"]
+# @title Solution { display-mode: "form" }
+def solution_6_1(kernels: torch.Tensor) -> torch.Tensor:
+    n, total = len(kernels), kernels.sum()
+    rest = (total - kernels[:, None] - kernels) / (n - 2)
+    alone = (total - kernels) / (n - 1)
+    without = rest - rest.diag().diag() + alone.diag()
+    return (total / n).log() - without.log()
 
-rng = torch.Generator().manual_seed(0)
-check(
-    "Exercise 1", kde_leave_one_out, by_refitting, on=[torch.rand(6, generator=rng), torch.rand(15, generator=rng)],
-    hints={"the estimate without x_i is a mean over N - 1 points": lambda v: v.mean().log() - ((v.sum() - v) / len(v)).log(),
-           "the sign: proponents are positive": lambda v: -by_refitting(v)},
-)  # fmt: skip
 
 # %% [markdown]
-# ### Exercise 2 · Where the bias comes from (core, derivation, 15 minutes)
+# <details><summary>Solution</summary>
 #
-# Let $\hat g = \frac1S \sum_s g_s$ with independent $g_s$ of mean $\bar g$ and covariance $C$. Show that $\mathbb E \lVert \hat g \rVert^2 = \lVert \bar g \rVert^2 + \frac1S \operatorname{tr} C$, and that using only the pairs $s \ne s'$ removes the bias. Which uses the draws better, those pairs or two halves?
+# With the shares $k_i = K_i / \sum_j K_j$ the pair is worth $-\log(1 - k_i - k_j)$ up to constants, the two single influences $-\log(1 - k_i) - \log(1 - k_j) = -\log\big(1 - k_i - k_j + k_i k_j\big)$. The first is larger, by about $k_i k_j$: **two points that explain the same test point stand in for each other**, and the loss shows only when both are gone. (The constants differ too: $\log\frac{N-2}{N}$ against $2\log\frac{N-1}{N}$, a difference of about $1/N^2$ the other way.)
+# It is the same with images: remove one of two twins, and little happens. Scores of single images cannot see it, TracIn's among them.
+#
+# </details>
+#
+# ### Exercise 6.2 · Where the bias comes from (20 minutes)
+#
+# Let $\hat g = \frac1S \sum_s g_s$ with independent $g_s$ of mean $\bar g$ and covariance $C$. Show that $\mathbb E \lVert \hat g \rVert^2 = \lVert \bar g \rVert^2 + \frac1S \operatorname{tr} C$, and that using only the pairs $s \ne s'$ removes the bias. Which uses the draws better, those pairs or two halves? Then write the estimate from all pairs.
 #
 # <details><summary>Solution</summary>
 #
 # $\lVert \hat g \rVert^2 = \frac{1}{S^2} \sum_{s, s'} g_s \cdot g_{s'}$. For $s \neq s'$ independence gives $\mathbb E\, g_s \cdot g_{s'} = \lVert\bar g\rVert^2$; for $s = s'$, $\mathbb E \lVert g_s \rVert^2 = \lVert\bar g\rVert^2 + \operatorname{tr} C$. There are $S$ pairs of the second kind among $S^2$, hence
 # $\lVert\bar g\rVert^2 + \frac{S}{S^2}\operatorname{tr} C$. Without the pairs $s = s'$ the mean over the remaining $S(S-1)$ is unbiased: the *U-statistic* $\frac{1}{S(S-1)} \sum_{s \ne s'} g_s \cdot g_{s'}$. Two halves use $S^2/4$ unordered pairs of the $S(S-1)/2$ that there are, so the U-statistic has the lower variance;
 # where noise dominates, by a factor of about two. The halves need two averages in memory instead of $S$ gradients, and half as many products.
+#
+# Your derivation is complete if it
+#
+# - writes the square as a double sum and treats $s = s'$ apart;
+# - uses independence for one kind of pair and $\mathbb E\lVert g_s\rVert^2 = \lVert\bar g\rVert^2 + \operatorname{tr} C$ for the other;
+# - counts both kinds;
+# - compares numbers of pairs, and says what each way has to keep in memory.
+#
 # </details>
-#
-# ### Exercise 3 · A bias counts too (core, 15 minutes)
-#
-# The identity of section 5 was for a weight matrix. A layer $y_t = W a_t + c$ has the bias $c$ as well, and acts at positions $t = 1, \dots, T$. Write the inner products of the gradients with respect to $W$ *and* $c$ for all pairs of images.
 
-# %% tags=["solution", "hide-input"]
-# @title Solution { display-mode: "form" }
-def layer_products(g: torch.Tensor, a: torch.Tensor, h: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """g [M, T, p] and h [N, T, p] are gradients of outputs, a [M, T, q] and b [N, T, q] inputs; returns [M, N]."""
-    ### BEGIN SOLUTION
-    pairs_g = torch.einsum("mtp,nup->mtnu", g, h)
-    pairs_a = torch.einsum("mtq,nuq->mtnu", a, b)
-    return (pairs_g * (pairs_a + 1)).sum((1, 3))  # a bias is a weight whose input is always 1
-    ### END SOLUTION
+# %% tags=["exercise"]
+def squared_length(g: torch.Tensor) -> torch.Tensor:
+    """An unbiased estimate of |E g|² from draws g [S, P], by all pairs of draws.
+
+    A 0-dimensional tensor.
+    """
+    raise NotImplementedError
 
 
 # %% tags=["check", "nbval-check-output"]
-def by_forming(g, a, h, b):
-    first, second = ((s.mT @ torch.cat([t, torch.ones_like(t[..., :1])], -1)).flatten(1) for s, t in ((g, a), (h, b)))
-    return first @ second.T
+check("6.2", squared_length)
+# hint("6.2")
 
+# %% tags=["solution", "hide-input"]
+# @title Solution { display-mode: "form" }
+def solution_6_2(g: torch.Tensor) -> torch.Tensor:
+    S, total = len(g), g.sum(0)
+    return (total @ total - g.square().sum()) / (S * (S - 1))
 
-factors = tuple(torch.randn(n, 4, d, generator=rng) for n, d in ((3, 5), (3, 6), (2, 5), (2, 6)))
-check(
-    "Exercise 3", layer_products, by_forming, on=[factors],
-    hints={"the bias is missing": inner_products,
-           "pairs of different positions count too": lambda g, a, h, b: torch.einsum("mtp,ntp,mtn->mn", g, h, torch.einsum("mtq,ntq->mtn", a, b) + 1)},
-)  # fmt: skip
 
 # %% [markdown]
-# ### Exercise 4 · Directions instead of lengths (research, an hour on Colab)
+# ### Exercise 6.3 · A bias counts too (15 minutes)
 #
-# Some training images have long gradients and turn up as proponents of everything. Write `cosine_scores`, the *cosine* between gradients instead of their inner product, from `tracin` and `self_influence` alone (one checkpoint, objectives without noise). Then try it on the galleries above: do other images come up? Is an image still its own strongest proponent, and could it be otherwise? On Colab, retrain as in section 7 without the 30 training images of largest cosine: do they cost the test image more than its proponents do?
+# The identity (6.6) was for a weight matrix. A layer $y_t = W a_t + c$ has the bias $c$ as well, and acts at positions $t = 1, \dots, T$. Write the inner products of the gradients with respect to $W$ *and* $c$ for all pairs of images.
 
-# %% tags=["solution", "hide-input"]
-# @title Solution { display-mode: "form" }
-def cosine_scores(model: VAE, objective, state: dict, train: torch.Tensor, test: torch.Tensor) -> torch.Tensor:
-    """Cosines between the gradients of training and test images at one checkpoint, [M, N]."""
-    ### BEGIN SOLUTION
-    once = {"samples": 1, "unbiased": False}
-    products = tracin(model, objective, [state], train, test, **once)
-    lengths = [self_influence(model, objective, [state], side, **once).sqrt() for side in (train, test)]
-    return products / torch.outer(*lengths)
-    ### END SOLUTION
+# %% tags=["exercise"]
+def layer_products(
+    g: torch.Tensor, a: torch.Tensor, h: torch.Tensor, b: torch.Tensor
+) -> torch.Tensor:
+    """Inner products of the gradients in W and c of M and N images: [M, N].
+
+    g [M, T, p] and h [N, T, p] are the gradients in a layer's outputs, a [M, T, q]
+    and b [N, T, q] its inputs.
+    """
+    raise NotImplementedError
 
 
 # %% tags=["check", "nbval-check-output"]
-def cosines_by_autograd(x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    model = linear_vae()
-    rows = [
-        torch.cat([g.flatten() for g in torch.autograd.grad(exact_elbo(model, image[None]).sum(), list(model.parameters()))])
-        for image in torch.cat([x, z])
+check("6.3", layer_products)
+# hint("6.3")
+
+# %% tags=["solution", "hide-input"]
+# @title Solution { display-mode: "form" }
+def solution_6_3(
+    g: torch.Tensor, a: torch.Tensor, h: torch.Tensor, b: torch.Tensor
+) -> torch.Tensor:
+    pairs_g = torch.einsum("mtp,nup->mtnu", g, h)
+    pairs_a = torch.einsum("mtq,nuq->mtnu", a, b)
+    return (pairs_g * (pairs_a + 1)).sum((1, 3))
+
+
+# %% [markdown]
+# ### Exercise 6.4 · Directions instead of lengths (research, an hour on Colab)
+#
+# Some training images have long gradients and turn up as proponents of everything. Write the *cosine* between gradients instead of their inner product, from `tracin` and `self_influence` alone: at one checkpoint `state`, a dictionary with `model` and `lr`, and for objectives that draw nothing.
+
+# %% tags=["exercise"]
+def cosine_scores(
+    model: VAE, objective, state: dict, train: torch.Tensor, test: torch.Tensor
+) -> torch.Tensor:
+    """Cosines between the gradients of M training and N test images: [M, N]."""
+    raise NotImplementedError
+
+
+# %% tags=["check", "nbval-check-output"]
+check("6.4", cosine_scores)
+# hint("6.4")
+
+# %% tags=["solution", "hide-input"]
+# @title Solution { display-mode: "form" }
+def solution_6_4(
+    model: VAE, objective, state: dict, train: torch.Tensor, test: torch.Tensor
+) -> torch.Tensor:
+    once = {"samples": 1, "unbiased": False}
+    products = tracin(model, objective, [state], train, test, **once)
+    lengths = [
+        self_influence(model, objective, [state], side, **once).sqrt()
+        for side in (train, test)
     ]
-    unit = nn.functional.normalize(torch.stack(rows), dim=1)
-    return unit[: len(x)] @ unit[len(x) :].T
+    return products / torch.outer(*lengths)
 
 
-fresh = linear_vae()
-fresh_state = {"model": copy.deepcopy(fresh.state_dict()), "lr": 0.5}
-check(
-    "Exercise 4", lambda x, z: cosine_scores(fresh, exact_elbo, fresh_state, x, z), cosines_by_autograd, on=[(digits[:4], digits[4:7])],
-    hints={"these are inner products, not yet divided by the lengths": lambda x, z: tracin(fresh, exact_elbo, [fresh_state], x, z, samples=1, unbiased=False)},
-)  # fmt: skip
+# %% [markdown]
+# Then try it on the galleries of section 6: do other images come up? Is an image still its own strongest proponent, and could it be otherwise? Retrain as in section 7 without the 30 training images of largest cosine: does the test image lose more by them than by its proponents?
+#
+# <details><summary>Solution</summary>
+#
+# Other images come up, and fewer of them in every gallery at once: dividing a *row* by one number changes its rank in every column, and the rows that fall are those with long gradients, the hard and untypical images. Dividing a *column* by one number changes no ranking.
+# An image has cosine 1 with itself and at most 1 with any other, so it is its own strongest proponent *by construction*. The sanity check of section 6 has become a tautology: what it could still find was a proponent with a longer gradient, and that is now impossible.
+# As for retraining, nothing in (6.3) speaks for the cosine. The gain on $z$ is the inner product, length included, so what was *pushed* is accounted for by TracIn. In a world without the image its twins would have pushed in its place, and similar directions are what twins have. Neither score was made for that question. Expect the 30 nearest in direction to look more alike to the eye; whether their loss hurts more is for your experiment, with the 30 images at random as a control.
+#
+# Your report is complete if it
+#
+# - shows galleries by both scores for the same test images, and how often the most frequent training image appears in each;
+# - says why "its own strongest proponent" can no longer fail;
+# - retrains from the same start, over several seeds, with random removals as the control and the standard error of the difference.
+#
+# </details>
 
 # %% [markdown]
 # ## 10. Further reading
