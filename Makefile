@@ -30,7 +30,7 @@ help:
 	@echo "make colab                                 run the chapters with the versions that Colab ships"
 	@echo "make chapter NAME=08_name TITLE=\"...\"       a new chapter from the template"
 	@echo "make offline                               the book as a zip that needs no network: _build/beyond-the-elbo.zip"
-	@echo "make slides                                a deck for each chapter, no network needed: _build/slides/index.html"
+	@echo "make slides [PDF=1]                        a deck for each session, no network needed: _build/slides/index.html"
 	@echo "make student [SEED=...]                    chapters without solutions, and an nbgrader course: _build/student"
 	@echo "make fork REPO=owner/name                  point badges, launch buttons and set-up cells at a fork"
 	@echo "make clean                                 remove what was built (not the environment)"
@@ -93,7 +93,7 @@ offline: $(READY)
 	@$(BIN)/python -m tools.offline $(OUT)
 
 slides: $(READY)
-	@$(BIN)/python -m tools.slides $(OUT)
+	@$(BIN)/python -m tools.slides $(if $(PDF),--pdf) $(OUT)
 
 student: $(READY)
 	@$(BIN)/python -m tools.student --seed "$(SEED)" $(OUT)

@@ -3,6 +3,7 @@
 import importlib
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from tools.course.draw import fill, stream
@@ -41,6 +42,7 @@ class Assignment(NamedTuple):
     expect: str  # what it finds, as far as that does not depend on luck
 
 
+@cache
 def assignment(chapter: str, seed: str) -> Assignment:
     """The graded assignment of a chapter for a lecturer's seed.
 
