@@ -31,7 +31,6 @@ if importlib.util.find_spec("vaekit") is None:  # on Colab
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/vaekit/vaekit")  # noqa: F821
 
 # %% tags=["hide-input"]
-import copy
 import math
 import tempfile
 import time
