@@ -114,3 +114,15 @@ def test_same_seed_same_scores():
 def test_bad_arguments(change, message):
     with pytest.raises(ValueError, match=message):
         scores_of(lambda x: x, **({"rho": 0.1, "points": 20, "centres": 1} | change))
+
+
+@pytest.mark.parametrize(("n", "rho", "radius"), [(150, 0.42, 63), (100, 0.29, 29), (28, 0.1, 2), (7, 1, 7)])
+def test_the_radius_is_the_floor_of_its_share(n, rho, radius):
+    widest = 0
+    for seed in range(30):
+        g = torch.Generator().manual_seed(seed)
+        values = neighbourhood([n], rho=rho, points=3000, generator=g)[:, 0]
+        if values.min() > 0 and values.max() < n - 1:
+            assert values.max() - values.min() == 2 * radius
+        widest = max(widest, values.max() - values.min())
+    assert widest == min(2 * radius, n - 1)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.helpers import Decoder, Encoder, linear_gaussian
-from vaekit import VAE, conv, dcgan, elbo, mlp
+from vaekit import VAE, conv, dcgan, elbo, gaussian, mlp
 from vaekit.jacobian.penalty import JacobianL1, decoder_jacobian, jacobian_l1, jacobian_l2
 from vaekit.likelihoods import categorical256
 from vaekit.training.seeding import seeded
@@ -182,3 +182,102 @@ def test_batch_normalisation_in_training_is_refused():
     model = VAE(*dcgan(latent_dim=3, width=2, outputs=1), latent_dim=3)
     with pytest.raises(ValueError, match="batch normalisation"):
         jacobian_l1(model, torch.zeros(2, 3))
+
+
+# --- what the gradient of exact derivatives leaves out ----------------------------------------------------------------
+
+
+class OneUnit(nn.Module):
+    """g(z) = max(0, w z + b), one pixel."""
+
+    def __init__(self, w, b):
+        super().__init__()
+        self.w, self.b = (nn.Parameter(torch.tensor(v, dtype=torch.float64)) for v in (w, b))
+
+    def forward(self, z):
+        return torch.relu(self.w * z + self.b)[..., None, None]
+
+
+def gradient_of(penalty, model):
+    """With respect to all of the decoder's parameters, flattened."""
+    return torch.cat([g.flatten() for g in torch.autograd.grad(penalty, [*model.decoder.parameters()])])
+
+
+@pytest.mark.parametrize("b", [-0.7, 0.0, 1.2])
+def test_one_unit_by_hand(b):
+    """P = w Phi(b / w); dP/dw = Phi(b / w) - (b / w) phi(b / w), dP/db = phi(b / w)."""
+    w, normal = 1.5, torch.distributions.Normal(0.0, 1.0)
+    model = VAE(nn.Identity(), OneUnit(w, b), latent_dim=1, likelihood=gaussian(1.0)).double()
+    z = torch.special.ndtri((torch.arange(400_000, dtype=torch.float64) + 0.5) / 400_000)[:, None]  # quantiles
+    t = torch.tensor(b / w, dtype=torch.float64)
+    below, density = normal.cdf(t), normal.log_prob(t).exp()
+    torch.testing.assert_close(jacobian_l1(model, z).mean(), w * below, rtol=1e-4, atol=0)
+    truth = torch.stack([below - t * density, density])
+    exact = gradient_of(jacobian_l1(model, z).mean() + 0 * model.decoder.b, model)
+    torch.testing.assert_close(exact, torch.stack([below, below * 0]), rtol=1e-4, atol=1e-9)  # the first term alone
+    by_step = {}
+    for step in (0.1, 0.01):
+        found = gradient_of(jacobian_l1(model, z, differences=step).mean(), model)
+        further = torch.tensor(b / w + step, dtype=torch.float64)
+        expected = (normal.cdf(further) - below) / step
+        torch.testing.assert_close(found[1], expected, rtol=1e-3, atol=0)
+        by_step[step] = (found - truth).abs().max()
+    assert by_step[0.1] < 0.06 and by_step[0.01] < 0.006 and (exact - truth).abs().max() > 0.15
+
+
+@pytest.mark.parametrize("norm", [jacobian_l1, jacobian_l2])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Softplus])
+def test_the_slope_of_the_expected_penalty(activation, norm):
+    """Along a direction in the weights; a smooth decoder's exact gradient gives it, that of a ReLU decoder does not."""
+    with seeded(5):
+        pair = mlp((1, 2, 3), latent_dim=2, hidden=(8, 8), activation=activation)
+        model = VAE(*pair, latent_dim=2).double()
+        z = torch.randn(200_000, 2, dtype=torch.float64)
+    for layer in model.decoder.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=1.0, generator=torch.Generator().manual_seed(layer.in_features))
+    exact, by_differences = (gradient_of(norm(model, z, differences=d).mean(), model) for d in (None, 0.03))
+    direction = by_differences / by_differences.norm()
+    parameters = [*model.decoder.parameters()]
+    start = nn.utils.parameters_to_vector(parameters).detach()
+
+    def value(t):
+        with torch.no_grad():
+            nn.utils.vector_to_parameters(start + t * direction, parameters)
+            return norm(model, z).mean()
+
+    slope = (value(0.02) - value(-0.02)) / 0.04
+    assert abs(by_differences @ direction / slope - 1) < 0.05
+    off = abs(exact @ direction / slope - 1)
+    assert off < 0.01 if activation is nn.Softplus else off > 0.1
+
+
+def test_differences_are_differences():
+    model, z, step = small_vae(), latents(), 0.3
+    shifted = torch.stack([model.likelihood(z + step * e).mean for e in torch.eye(3, dtype=torch.float64)])
+    change = (shifted - model.likelihood(z).mean) / step
+    torch.testing.assert_close(jacobian_l1(model, z, differences=step), change.abs().flatten(2).sum((0, 2)))
+    torch.testing.assert_close(jacobian_l2(model, z, differences=step), change.square().flatten(2).sum((0, 2)))
+    torch.testing.assert_close(jacobian_l1(model, z, differences=1e-7), jacobian_l1(model, z), rtol=1e-5, atol=0)
+    draws = [jacobian_l1(model, z, columns=2, differences=step) for _ in range(300)]
+    torch.testing.assert_close(
+        torch.stack(draws).mean(0), jacobian_l1(model, z, differences=step), rtol=0.1, atol=0
+    )
+    objective = JacobianL1(elbo, weight=0.5, differences=step)
+    x = torch.rand(3, 1, 3, 4, dtype=torch.float64)
+    with seeded(0):
+        value = objective(model, x)
+    with seeded(0):
+        bound = elbo(model, x)
+        penalty = jacobian_l1(model, model.posterior(x).rsample(), differences=step)
+    torch.testing.assert_close(value, bound - 0.5 * penalty)
+
+
+@pytest.mark.parametrize("step", [0, -0.1, float("nan"), float("inf"), "small"])
+def test_bad_steps_of_differences_are_refused(step):
+    for call in (
+        lambda: JacobianL1(elbo, weight=0.1, differences=step),
+        lambda: jacobian_l1(small_vae(), latents(), differences=step),
+    ):
+        with pytest.raises(ValueError, match="differences: expected a positive finite number, got"):
+            call()

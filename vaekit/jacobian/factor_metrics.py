@@ -49,7 +49,7 @@ def binned_mutual_information(codes: Tensor, factors: Tensor, *, bins: int = 5) 
     joint = code_is.transpose(-1, -2) @ factor_is / len(factors)  # [..., D * bins, F * values]
     joint = joint.unflatten(-1, (-1, values)).unflatten(-3, (-1, bins)).transpose(-2, -3)  # [..., D, F, bins, values]
     apart = joint.sum(-1, keepdim=True) * joint.sum(-2, keepdim=True)
-    return torch.where(joint > 0, joint * (joint / apart).log(), 0).sum((-1, -2)).clamp_min(0)
+    return _without_rounding(torch.where(joint > 0, joint * (joint / apart).log(), 0).sum((-1, -2)))
 
 
 def factor_entropy(factors: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def factor_entropy(factors: Tensor) -> Tensor:
         ValueError: Not such factors.
     """
     _check_factors(factors)
-    p = one_hot(factors.long()).double().mean(0)  # [F, values]
+    p = one_hot(factors.long()).to(torch.float32 if factors.device.type == "mps" else torch.float64).mean(0)  # [F, values]
     return -torch.special.xlogy(p, p).sum(-1)
 
 
@@ -97,6 +97,10 @@ def modularity(information: Tensor) -> Tensor:
 
     which is 1 for a latent that informs of one factor and 0 for one that informs of all equally (or of none).
 
+    F is the number of factors in the table. A factor that does not vary adds a column of zeros: then the sums stay, and
+    only F grows. Two such conventions are related by $(1 - m)(F - 1) = (1 - m')(F' - 1)$, latents that inform of none
+    left out. `vaekit.local_scores` leaves factors that do not vary out; the authors of JL1-VAE count them.
+
     Args:
         information: $I_{ij}$ `[..., D, F]` in nats, F at least 2.
 
@@ -116,10 +120,15 @@ def modularity(information: Tensor) -> Tensor:
     """
     _check_information(information, latents=1, factors=2)
     count = information.shape[-1]
-    squares = information.square()
+    squares = _without_rounding(information).square()
     largest = squares.amax(-1)
     others = (squares.sum(-1) - largest) / ((count - 1) * largest)
     return torch.where(largest > 0, 1 - others, 0).mean(-1)
+
+
+def _without_rounding(information: Tensor) -> Tensor:
+    """At least 0, and 0 where it is no more than what rounding leaves of a 0, as in scikit-learn."""
+    return torch.where(information <= 32 * torch.finfo(information.dtype).eps, 0, information)
 
 
 def _check_factors(factors: Tensor) -> None:

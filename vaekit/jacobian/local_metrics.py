@@ -5,6 +5,7 @@ factors lie within a radius $\rho$, a share of each factor's range, of a random 
 $\rho = 1$ gives the global score.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -55,10 +56,15 @@ def neighbourhood(
     """
     limits = torch.tensor(sizes)
     centre = (torch.rand(len(sizes), generator=generator) * limits).long()
-    radius = (limits * rho).long()
+    radius = torch.tensor([_radius(n, rho) for n in sizes])
     radius[list(frozen)] = 0
     low, high = (centre - radius).clamp_min(0), torch.minimum(centre + radius, limits - 1)
     return low + (torch.rand(points, len(sizes), generator=generator) * (high - low + 1)).long()
+
+
+def _radius(n: int, rho: float) -> int:
+    """The floor of n rho, without the last digit's rounding: 29 for 100 and 0.29, where 100 * 0.29 is 28.99..."""
+    return math.floor(n * rho + 1e-9)
 
 
 @torch.no_grad()
@@ -91,7 +97,9 @@ def local_scores(
         chunk: Images rendered and encoded at once.
 
     Returns:
-        The scores, each the mean over neighbourhoods. Latents that carry nothing count in modularity.
+        The scores, each the mean over neighbourhoods. Latents that carry nothing count in modularity. Factors that do
+        not vary count in neither score; the authors of the paper count them in modularity (see there for what that
+        changes), and accept a single factor that varies, for which modularity says nothing.
 
     Raises:
         ValueError: `rho` outside (0, 1], fewer than 2 factors that vary, or a number below 1.
@@ -107,7 +115,7 @@ def local_scores(
     for name, value in {"points": points, "centres": centres, "chunk": chunk}.items():
         checks.count(value, 1, name)
     held = {i for i, n in enumerate(sizes) if n < 10} if frozen is None else set(frozen)
-    varying = [i for i, n in enumerate(sizes) if i not in held and int(n * rho) > 0]
+    varying = [i for i, n in enumerate(sizes) if i not in held and _radius(n, rho) > 0]
     if len(varying) < 2:
         raise ValueError(f"sizes, rho, frozen: expected at least 2 factors that vary, got {len(varying)}")
     generator = torch.Generator().manual_seed(seed)

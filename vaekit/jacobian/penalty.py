@@ -1,4 +1,4 @@
-r"""The Jacobian of the decoder's mean image, exactly and by forward mode, and the L1 penalty on it.
+r"""The Jacobian of the decoder's mean image, by forward mode or by differences, and the L1 penalty on it.
 
 $g(z) = \mathbb E[x \mid z]$ is the mean image. Column $i$ of its Jacobian, $\partial g / \partial z_i$, is an image
 too: what changes in the picture when latent $i$ moves a little. An L1 cost on these columns asks that each latent
@@ -41,7 +41,7 @@ def decoder_jacobian(model: VAE, z: Tensor) -> Tensor:
     return _tangents(model, z, directions).transpose(0, 1)
 
 
-def jacobian_l1(model: VAE, z: Tensor, *, columns: int | None = None) -> Tensor:
+def jacobian_l1(model: VAE, z: Tensor, *, columns: int | None = None, differences: float | None = None) -> Tensor:
     r"""$\|J(z_b)\|_1 = \sum_{i,p} \lvert\partial g_p(z_b) / \partial z_i\rvert$, summed over latents i and pixels p.
 
     With `columns=k` each example draws k of its D columns without replacement and weighs their sum by D / k: the same
@@ -51,32 +51,28 @@ def jacobian_l1(model: VAE, z: Tensor, *, columns: int | None = None) -> Tensor:
         model: The model.
         z: Latents `[B, D]`.
         columns: k, from 1 to D; `None` for all, without noise.
+        differences: A step $\varepsilon$ above 0, to take forward differences $(g(z + \varepsilon e_i) - g(z)) /
+            \varepsilon$ in place of derivatives. For ReLU their gradients differ: see `JacobianL1`.
 
     Returns:
         `[B]`, in pixel units per unit of z.
 
     Raises:
-        ValueError: As `decoder_jacobian`, or `columns` outside 1 to D.
+        ValueError: As `decoder_jacobian`; `columns` outside 1 to D, `differences` not above 0.
 
     References:
         Rhodes & Lee, "Local Disentanglement in Variational Auto-Encoders Using Jacobian L1 Regularization", NeurIPS
-        2021, https://arxiv.org/abs/2106.02923. The authors take forward differences of all columns.
-
-    Example:
-        >>> from vaekit import VAE, mlp
-        >>> model = VAE(*mlp((1, 8, 8), latent_dim=2), latent_dim=2)
-        >>> jacobian_l1(model, torch.zeros(5, 2), columns=1).shape
-        torch.Size([5])
+        2021, https://arxiv.org/abs/2106.02923. The authors take forward differences of all columns, with step 1e-3.
     """
-    return _norm(model, z, torch.abs, columns)
+    return _norm(model, z, torch.abs, columns, differences)
 
 
-def jacobian_l2(model: VAE, z: Tensor, *, columns: int | None = None) -> Tensor:
+def jacobian_l2(model: VAE, z: Tensor, *, columns: int | None = None, differences: float | None = None) -> Tensor:
     r"""$\|J(z_b)\|_2^2 = \sum_{i,p} (\partial g_p(z_b) / \partial z_i)^2$; arguments and errors as `jacobian_l1`.
 
     Unlike the L1 norm it does not change when the latent space is rotated: $\|J R\|_2 = \|J\|_2$.
     """
-    return _norm(model, z, torch.square, columns)
+    return _norm(model, z, torch.square, columns, differences)
 
 
 class JacobianL1(nn.Module):
@@ -88,14 +84,29 @@ class JacobianL1(nn.Module):
     with one draw of z, detached: the penalty trains the decoder and leaves the encoder alone. It is a sum over pixels,
     so that a weight does not carry over to images of another size.
 
+    **Kinks.** A ReLU decoder is piecewise linear in z: its derivative jumps where a unit's input $h_k(z)$ is 0. When a
+    parameter $\theta$ moves, so do these boundaries, and what they sweep over changes its derivative:
+
+    $$\nabla_\theta\, \mathbb E_z \lvert \partial_i g_p \rvert = \mathbb E_z \nabla_\theta \lvert \partial_i g_p \rvert
+      + \sum_k \mathbb E_z \Big[ \delta(h_k(z))\, \nabla_\theta h_k(z)\,
+      \big( \lvert \partial_i g_p \rvert_{h_k = 0^+} - \lvert \partial_i g_p \rvert_{h_k = 0^-} \big) \Big].$$
+
+    Differentiating exact derivatives gives the first term alone. For one unit, $g(z) = \max(0, z + b)$ with
+    $z \sim \mathcal N(0, 1)$, the penalty is $P(z > -b) = \Phi(b)$, its gradient in b is the density $\varphi(b)$, and
+    the first term is 0. Forward differences are continuous in $\theta$, so their gradient has both terms: here
+    $(\Phi(b + \varepsilon) - \Phi(b)) / \varepsilon$ on average. A small step has less bias and more noise, for a share
+    $\varepsilon$ of the draws then brings $1 / \varepsilon$ each. Smooth decoders (Softplus, tanh) have no second term.
+
     Args:
         bound: The objective that is penalised, `(model, x, **options) -> [B]`; a module's parameters are trained too.
         weight: $\gamma$, at least 0. `fit(..., schedules={"weight": linear(0, gamma, steps)})` anneals it.
         columns: Columns drawn per image and step; `None` for all of them.
         norm: 1, or 2 for the sum of squares that the paper compares with.
+        differences: The step of forward differences, such as 0.1; `None` for exact derivatives.
 
     Raises:
-        ValueError: `weight` below 0, `columns` outside 1 to D, `norm` neither 1 nor 2; and what `bound` raises.
+        ValueError: `weight` below 0, `columns` outside 1 to D, `norm` neither 1 nor 2, `differences` not above 0; and
+            what `bound` raises.
 
     References:
         Rhodes & Lee, NeurIPS 2021, https://arxiv.org/abs/2106.02923.
@@ -110,8 +121,9 @@ class JacobianL1(nn.Module):
     """
 
     def __init__(
-        self, bound: Callable[..., Tensor], *, weight: float, columns: int | None = None, norm: int = 1
-    ) -> None:
+        self, bound: Callable[..., Tensor], *, weight: float, columns: int | None = None, norm: int = 1,
+        differences: float | None = None,
+    ) -> None:  # fmt: skip
         """See the class."""
         super().__init__()
         checks.at_least(weight, 0, "weight")
@@ -120,7 +132,9 @@ class JacobianL1(nn.Module):
         if columns is not None:
             checks.count(columns, 1, "columns")
         checks.function(bound, "bound")
-        self.bound, self.weight, self.columns, self.norm = bound, weight, columns, norm
+        if differences is not None:
+            checks.positive(differences, "differences")
+        self.bound, self.weight, self.columns, self.norm, self.differences = bound, weight, columns, norm, differences
 
     def forward(self, model: VAE, x: Tensor, *, weight: float | None = None, **options: float) -> Tensor:
         """Nats per image `[B]`; `weight` in place of the one set above, `options` for the bound."""
@@ -131,27 +145,38 @@ class JacobianL1(nn.Module):
             return bound
         with torch.no_grad():
             z = model.posterior(x).rsample().detach()  # [B, D]; forward mode goes through no_grad, not through detach
-        penalty = (jacobian_l1 if self.norm == 1 else jacobian_l2)(model, z, columns=self.columns)
-        return bound - gamma * penalty
+        norm = jacobian_l1 if self.norm == 1 else jacobian_l2
+        return bound - gamma * norm(model, z, columns=self.columns, differences=self.differences)
 
 
-def _norm(model: VAE, z: Tensor, cost: Callable[[Tensor], Tensor], columns: int | None) -> Tensor:
-    if columns is None:
-        return cost(decoder_jacobian(model, z)).flatten(1).sum(1)
+def _norm(model: VAE, z: Tensor, cost: Callable[..., Tensor], columns: int | None, step: float | None) -> Tensor:
     _check(model, z)
+    if step is not None:
+        checks.positive(step, "differences")
+    if columns is None and step is None:
+        return cost(decoder_jacobian(model, z)).flatten(1).sum(1)
     n, latent_dim = z.shape
-    checks.count(columns, 1, "columns")
-    if columns > latent_dim:
-        raise ValueError(f"columns: expected 1 to {latent_dim} (the latent dimension), got {columns}")
-    drawn = torch.rand(n, latent_dim, device=z.device).argsort(1)[:, :columns]  # [B, K], other columns for each image
     basis = torch.eye(latent_dim, dtype=z.dtype, device=z.device)
-    directions = basis[drawn].transpose(0, 1)  # [K, B, D]
-    return latent_dim / columns * cost(_tangents(model, z, directions)).flatten(2).sum((0, 2))
+    if columns is None:
+        columns, directions = latent_dim, basis[:, None]  # [D, 1, D]
+    else:
+        checks.count(columns, 1, "columns")
+        if columns > latent_dim:
+            raise ValueError(f"columns: expected 1 to {latent_dim} (the latent dimension), got {columns}")
+        drawn = torch.rand(n, latent_dim, device=z.device).argsort(1)[:, :columns]  # [B, K], others for each image
+        directions = basis[drawn].transpose(0, 1)  # [K, B, D]
+    changes = _tangents(model, z, directions) if step is None else _changes(model, z, directions, step)
+    return latent_dim / columns * cost(changes).flatten(2).sum((0, 2))
+
+
+def _changes(model: VAE, z: Tensor, directions: Tensor, step: float) -> Tensor:
+    """(g(z_b + step v) - g(z_b)) / step for directions v `[K, B, D]`: `[K, B, *image]`."""
+    images = model.likelihood(torch.cat([z[None], z + step * directions])).mean  # [1 + K, B, *image]
+    return (images[1:] - images[0]) / step
 
 
 def _tangents(model: VAE, z: Tensor, directions: Tensor) -> Tensor:
     """J(z_b) v for directions v `[K, B, D]`: `[K, B, *image]`. The primal g(z) is shared between the K directions."""
-
     z = z.contiguous()  # forward mode cannot lay a tangent beside a tensor that repeats itself in memory
 
     def mean_image(z: Tensor) -> Tensor:
