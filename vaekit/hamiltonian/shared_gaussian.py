@@ -27,7 +27,13 @@ class Problems(NamedTuple):
     @property
     def problem(self) -> Tensor:
         """The problem that each dimension belongs to, [J]."""
-        return torch.arange(len(self.sizes)).repeat_interleave(torch.tensor(self.sizes))
+        where = self.mean.device
+        return torch.arange(len(self.sizes), device=where).repeat_interleave(torch.tensor(self.sizes, device=where))
+
+    def to(self, device: torch.device | str) -> "Problems":
+        """The same data sets on another device."""
+        tensors = ("delta", "sigma", "mean", "scatter")
+        return self._replace(**{name: getattr(self, name).to(device) for name in tensors})
 
     def total(self, values: Tensor) -> Tensor:
         """Sums over the dimensions of each problem: from `[..., J]` to `[..., P]`."""

@@ -28,7 +28,7 @@ class Fit(nn.Module):
 
     def noise(self, samples: int) -> Tensor:
         """Standard normal, `[S, T, J]`."""
-        return torch.randn((samples, *self.delta.shape), dtype=self.delta.dtype)
+        return torch.randn((samples, *self.delta.shape), dtype=self.delta.dtype, device=self.delta.device)
 
 
 class Hamiltonian(Fit):
@@ -43,22 +43,22 @@ class Hamiltonian(Fit):
         super().__init__(data)
         self.steps = steps
         self.step_logit = nn.Parameter(torch.full_like(data.mean, math.log(0.01 / 0.99)))
-        hotter = torch.full((len(data.mean), len(data.sizes)), math.log(4.0), dtype=data.mean.dtype)
+        hotter = torch.full((len(data.mean), len(data.sizes)), math.log(4.0), dtype=data.mean.dtype, device=data.mean.device)
         self.log_heat = nn.Parameter(hotter) if tempered else None  # 1 / sqrt(beta_0) = 1 + exp of it
 
     def columns(self) -> tuple[Tensor, Tensor]:
         """The affine map: z_K and rho_K as columns (of z_0, of gamma_0, constant), `[3, T, J]` each."""
         precision = self.data.n * (-2 * self.log_sigma).exp()  # [T, J]
-        constant = torch.tensor([0.0, 0.0, 1.0], dtype=precision.dtype).view(3, 1, 1)
+        constant = precision.new_tensor([0.0, 0.0, 1.0]).view(3, 1, 1)
         pull = constant * (precision * (self.data.mean - self.delta))
         heat = torch.ones_like(precision)
         if self.log_heat is not None:
             heat = 1 + self.log_heat.exp()[:, self.data.problem]
-        k = torch.arange(self.steps + 1, dtype=precision.dtype).view(-1, 1, 1)
+        k = torch.arange(self.steps + 1).to(precision).view(-1, 1, 1)
         inverse_sqrt_beta = (1 - heat) * (k / self.steps) ** 2 + heat  # [K + 1, T, J]
         alpha = inverse_sqrt_beta[1:] / inverse_sqrt_beta[:-1]
         epsilon = (0.5 * self.step_logit.sigmoid()).expand_as(alpha)
-        z, rho = (column.view(3, 1, 1).expand_as(pull) for column in torch.eye(3, dtype=precision.dtype)[:2])
+        z, rho = (column.view(3, 1, 1).expand_as(pull) for column in torch.eye(3).to(precision)[:2])
         end = tempered_flow(lambda z: (z, (1 + precision) * z - pull), z, rho * heat, epsilon, alpha)[-1]
         return end.z, end.rho
 
@@ -81,9 +81,10 @@ class Planar(Fit):
         """Start from the identity."""
         super().__init__(data)
         self.steps = steps
-        self.w = nn.Parameter(torch.randn_like(data.mean) / torch.tensor(data.sizes)[data.problem].sqrt())
+        dimensions = torch.tensor(data.sizes, device=data.mean.device)[data.problem]  # [J]
+        self.w = nn.Parameter(torch.randn_like(data.mean) / dimensions.sqrt())
         self.u = nn.Parameter(math.log(math.e - 1) * self.w.detach() / self._expand(data.total(self.w.detach() ** 2)))
-        self.b = nn.Parameter(torch.zeros(len(data.mean), len(data.sizes), dtype=data.mean.dtype))
+        self.b = nn.Parameter(data.mean.new_zeros(len(data.mean), len(data.sizes)))
 
     def _expand(self, values: Tensor) -> Tensor:
         return values[..., self.data.problem]
