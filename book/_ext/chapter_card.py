@@ -3,10 +3,16 @@
 ```{chapter-card} 02_hamiltonian_vae
 :title: Let the model bend the guess
 :picture: hamiltonian
+:figure: reconstructions
 What it does, in two sentences.
 ```
+
+`figure` shows a stored figure of the chapter: the first whose text alternative has these words.
 """
 
+import html
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +32,7 @@ class ChapterCard(SphinxDirective):
 
     required_arguments = 1
     has_content = True
-    option_spec = {"title": directives.unchanged_required, "picture": directives.unchanged_required}  # noqa: RUF012
+    option_spec = dict.fromkeys(("title", "picture", "figure"), directives.unchanged_required)
 
     def run(self) -> list[nodes.Node]:
         """A card of sphinx-design's; it must stand within a `grid`."""
@@ -42,6 +48,8 @@ class ChapterCard(SphinxDirective):
             *picture.read_text(encoding="utf-8").splitlines(),
             "",
             *self.content,
+            "",
+            *figure(chapter, self.options.get("figure", "")),
             *(["", "{.vaekit-times}", times.line(chapter)] if written else []),
             *([] if written else ["", "{bdg-secondary}`coming`"]),
             "::::",
@@ -49,6 +57,21 @@ class ChapterCard(SphinxDirective):
         holder = create_component("grid-row", [])
         self.state.nested_parse(StringList(card, self.get_source_info()[0]), self.content_offset, holder)
         return holder.children
+
+
+def figure(chapter: str, words: str) -> list[str]:
+    """The chapter's first stored figure of which the text alternative has these words, as lines of raw HTML."""
+    path = ROOT / "notebooks" / f"{chapter}.ipynb"
+    if not words or not path.is_file():
+        return []
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    outputs = (output.get("data", {}).get("text/html", "") for cell in cells for output in cell.get("outputs", []))
+    for text in map("".join, outputs):
+        for found in re.finditer(r'<img[^>]*? alt="([^"]*)"[^>]*?src="(data:image/[^"]+)"', text):
+            if words in found[1]:
+                alt = html.escape(html.unescape(found[1]))
+                return ["```{raw} html", f'<img class="vaekit-thumbnail" alt="{alt}" src="{found[2]}">', "```"]
+    return []
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

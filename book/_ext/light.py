@@ -15,6 +15,8 @@ from typing import Any
 from sphinx.application import Sphinx
 
 ICON = re.compile(r'<i class="(fa[bsr]?(?: |-(?:solid|brands|regular) )[^"]*)"([^>]*)></i>')
+RULE = re.compile(r"(?:\.fa-[\w-]+(?:::?before)?,?)+\{(?:--fa|content:)[^}]*\}")  # one icon's letter
+STATE = re.compile(r'<script type="application/vnd\.jupyter\.widget-state\+json">.*?</script>', re.DOTALL)
 FONT = re.compile(r'src:url\(([^)]+?/(fa-[\w-]+))\.woff2\) format\("woff2"\),url\([^)]+\) format\("truetype"\)')
 SCRIPT = re.compile(r'<script (?![^>]*\b(?:defer|async|type)\b)([^>]*\bsrc="[^"]+"[^>]*)></script>')
 THEBE = re.compile(r'<script>const THEBE_JS_URL.*?</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>'
@@ -29,6 +31,8 @@ def lighten(html: str, icons: dict[str, str], options: str = "") -> str:
     html = re.sub(r'<script[^>]*scripts/fontawesome\.js[^>]*></script>\s*', "", html)
     html = ICON.sub(lambda m: _svg(m[1], m[2], icons), html)
     html = THEBE.sub("", html)
+    if (state := STATE.search(html)) and state.end() < html.find("<body"):  # megabytes of sliders come after the text
+        html = html.replace(state[0], "", 1).replace("</body>", f"{state[0]}\n</body>", 1)
     html = OPTIONS.sub(f"<script>{options}</script>", html) if options else html  # an inline script reads them
     return SCRIPT.sub(r"<script defer \1></script>", html)
 
@@ -62,9 +66,11 @@ def subset(styles: Path) -> None:
     logging.getLogger("fontTools").setLevel(logging.WARNING)
 
     sheet = styles / "pydata-sphinx-theme.css"
-    text = sheet.read_text(encoding="utf-8")
-    sheets = [path.read_text(encoding="utf-8") for path in (*styles.glob("*.css"), *styles.parent.glob("*.css"))]
-    wanted = {int(code, 16) for css in sheets for code in re.findall(r"\\(f[0-9a-f]{3})\b", css)}
+    text = RULE.sub("", sheet.read_text(encoding="utf-8"))
+    others = [path.read_text(encoding="utf-8") for path in (*styles.glob("*.css"), *styles.parent.glob("*.css"))]
+    letters = "".join([text, *(other for other in others if not RULE.search(other))])
+    wanted = {ord(letter) for letter in letters if "\ue000" <= letter <= "\uf8ff"}
+    wanted |= {int(code, 16) for code in re.findall(r"\\(f[0-9a-f]{3})\b", letters)}
     for _, name in FONT.findall(text):
         folder = styles.parent / "vendor" / "fontawesome" / "webfonts"
         font = TTFont(folder / f"{name}.ttf")

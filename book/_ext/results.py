@@ -1,4 +1,4 @@
-"""The directive `results`: a chapter's numbers, read from `book/results/<chapter>/<best profile>.json`.
+"""What the runs found, read from `book/results/<chapter>/<best profile>.json`: two directives and a role.
 
     ```{results} 01_vae
     Test NLL on MNIST, nats | vae.nll | 83.20 ({cite:t}`caterini2018hamiltonian`)
@@ -6,9 +6,10 @@
 
 Each line is a row: what, where in the file's `values` (dots between the keys), and what the paper has, in Markdown.
 Without lines, every number of the file becomes a row. A place that does not exist is a warning, hence an error.
+`{scoreboard}` shows book/scoreboard.yml, and {number}`03_likelihood_regret: auroc.fashion-mnist.mnist.NLL` one number.
 """
 
-import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util import logging
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tools import scoreboard
 from vaekit.notebook import PROFILES, load_results
+from vaekit.notebook.numbers import number
 
 FOLDER = Path(__file__).resolve().parents[1] / "results"
 log = logging.getLogger(__name__)
@@ -39,7 +43,7 @@ class Results(SphinxDirective):
         if record is None:
             return self._markdown("*This chapter has no stored results yet.*")
         rows = [self._row(line, record["values"]) for line in self.content if line.strip()]
-        rows = rows or [(f"`{place}`", number(value), "") for place, value in flatten(record["values"])]
+        rows = rows or [(f"`{place}`", written(value), "") for place, value in flatten(record["values"])]
         papers = any(paper for _, _, paper in rows)
         table = ["| what | ours |" + " paper |" * papers, "|:--|--:|" + ":--|" * papers]
         table += [f"| {what} | {ours} |" + f" {paper} |" * papers for what, ours, paper in rows]
@@ -56,7 +60,7 @@ class Results(SphinxDirective):
         except KeyError:
             log.warning("results: %s has no value at %s", self.arguments[0], place, location=self.get_location())
             return what, "", paper
-        return what, number(value), paper
+        return what, written(value), paper
 
     def _markdown(self, text: str) -> list[nodes.Node]:
         container = nodes.container(classes=["vaekit-results"])
@@ -87,20 +91,50 @@ def at(values: Any, place: str) -> Any:
     raise KeyError(place)
 
 
-def number(value: Any) -> str:
-    """A value as readers want it: four significant digits; a mean as far as the two digits of its standard error go."""
-    if isinstance(value, dict) and "mean" in value:
-        mean, error = value["mean"], value.get("standard_error", value.get("se"))
-        if error is None or error <= 1e-9 * abs(mean):  # every seed agrees, up to rounding
-            return number(mean) + ("" if error is None else " ± 0")
-        decimals = max(0, 1 - math.floor(math.log10(error)))
-        return f"{mean:,.{decimals}f} ± {error:,.{decimals}f}".replace("-", "−")
-    if isinstance(value, float):
-        return (f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}").replace("-", "−")
-    return "…" if isinstance(value, list | dict) else str(value)
+def written(value: Any) -> str:
+    """A value of a results file in words."""
+    if isinstance(value, dict) and "mean" not in value:
+        return "…"
+    if isinstance(value, dict | int | float) and not isinstance(value, bool):
+        return "…" if isinstance(value, dict) and isinstance(value["mean"], list) else number(value)
+    return "…" if isinstance(value, list) else str(value)
+
+
+class Scoreboard(SphinxDirective):
+    """`{scoreboard}`: what the papers claim, and what came out here."""
+
+    def run(self) -> list[nodes.Node]:
+        """The table of book/scoreboard.yml."""
+        self.env.note_dependency(str(scoreboard.FILE))
+        for path in FOLDER.glob("*/*.json"):
+            self.env.note_dependency(str(path))
+        container = nodes.container(classes=["vaekit-scoreboard"])
+        table = scoreboard.markdown("/notebooks/{chapter}.ipynb", cite=True).splitlines()
+        self.state.nested_parse(StringList(table, self.get_source_info()[0]), self.content_offset, container)
+        return [container]
+
+
+class Number(SphinxRole):
+    """One number in a sentence: the chapter, a colon, and the place in its results."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """The number in words; its standard error is left to the chapter."""
+        chapter, _, place = (part.strip() for part in self.text.partition(":"))
+        record = load_results(chapter, FOLDER)
+        for profile in PROFILES:
+            self.env.note_dependency(str(FOLDER / chapter / f"{profile}.json"))
+        try:
+            value = at(record["values"], place) if record else None
+        except KeyError:
+            log.warning("number: %s has no value at %s", chapter, place, location=self.get_location())
+            value = None
+        value = value["mean"] if isinstance(value, dict) and "mean" in value else value
+        return [nodes.Text("–" if value is None else number(value, digits=2))], []
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.add_directive("results", Results)
+    app.add_directive("scoreboard", Scoreboard)
+    app.add_role("number", Number())
     return {"parallel_read_safe": True}
