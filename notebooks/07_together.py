@@ -53,7 +53,7 @@ from vaekit.metrics import (
     active_units, auprc, auroc, mean_and_standard_error, mutual_information,
 )
 from vaekit.notebook import (
-    COLOURS, check, frames, image_grid, image_rows, markdown_table, pick, profile,
+    COLOURS, check, frames, hint, image_grid, image_rows, markdown_table, pick, profile,
     save_results, show, tell, use_style,
 )
 from vaekit.training import default_device, seeded
@@ -291,6 +291,24 @@ tell(
 #
 # An objective is a callable `(model, x) -> [B]`, in nats. Each wrapper takes one and is one; equation (7.1) is three of them, one in another.
 
+# %% [markdown]
+# **Warm-up 7.a · From terms to an objective.** Fill in the blank: (7.1), from its four terms.
+
+# %% tags=["warm-up", "nbval-check-output"]
+def from_terms(
+    bound_x: torch.Tensor,
+    bound_tx: torch.Tensor,
+    divergence: torch.Tensor,
+    jacobian: torch.Tensor,
+    lambda_: float,
+    gamma: float,
+) -> torch.Tensor:
+    """The objective of each picture, from its two bounds and two costs, all [B]: [B]."""
+    return ...  # fill in
+
+
+check("7.a", from_terms)
+
 # %%
 LAMBDA, GAMMA, COLUMNS = 1.0, 0.1, 2
 
@@ -436,6 +454,9 @@ tell(
 #
 # Three switches, each on or off: the **H**amiltonian bound or the ELBO; the **C**onsistency cost with its copies, or neither; the **J**acobian cost or not. Eight objectives, each trained from the same initial weights, on the same images in the same order, for the same number of steps; then again from other seeds. Chapter 5 taught us to
 # distrust a gain that may be the augmentation's, so a ninth row is its control: copies without a cost, $\lambda = 0$.
+
+# %% [markdown]
+# **Predict, then run.** From the list at the end of section 2, write down for each pair of switches whether they help each other, fight, or mind their own business; and for each of evidence, axes and regret which single switch moves it most. You will be able to count how many came true. (So did we: five guesses follow below.)
 
 # %% tags=["hide-input"]
 class Run(NamedTuple):
@@ -1018,6 +1039,17 @@ tell(
 #
 # A Gaussian with independent axes cannot be correlated. Below are, for three pictures, draws from the encoder's $q_\phi$, the same draws after the flow, and a reference: 20,000 draws of $q_\phi$, resampled by their importance weights. Of the latents we look at the two that the reference finds most correlated.
 
+# %% [markdown]
+# **Warm-up 7.b · How many draws are left?** Fill in the blank: the effective number of draws $(\sum_s w_s)^2 / \sum_s w_s^2$ behind a resampled reference, from the logarithms of its weights. (They are of the order of minus a hundred or less, so mind `exp`.)
+
+# %% tags=["warm-up", "nbval-check-output"]
+def effective_draws(log_w: torch.Tensor) -> torch.Tensor:
+    """From log weights [S] to a number between 1 and S."""
+    return ...  # fill in
+
+
+check("7.b", effective_draws)
+
 # %% tags=["hide-input"]
 full_name = "H + C + J"
 full = runs[full_name][0]
@@ -1464,136 +1496,162 @@ save_results(
 # - **Equal steps are not equal time.** The composed objective costs several times as much a step (last column of the first table). At equal *time* the plain ELBO would have been trained longer.
 # - **Few seeds, many cells.** The standard errors come from a handful of seeds; the list of clear effects has its share of false alarms, and a faint true one may be missing.
 # - **A bound of two pictures is not a bound of one.** The training value of a consistent model cannot be compared with anything but itself.
-#
+
+# %% [markdown]
 # ## 8. Exercises
 #
-# Write your answer in place of the folded solution, then run the check below it: it tells you what is wrong.
-#
-# ### Exercise 1 · Read a cube (warm-up, 10 minutes)
+# Fill in a stub, run it, and run the check below it: it says that the answer is right, or what is wrong with it. The solutions are folded.
+# Every exercise runs after the first two code cells of this page alone, so you can begin here; a check takes a few seconds at most.
+# Each call of `hint` says a little more: the idea, then the first line, then the shapes.
+
+# %% tags=["standalone", "nbval-check-output"]
+hint("7.1")
+
+# %% [markdown]
+# ### Exercise 7.1 · Read a cube (10 minutes)
 #
 # Given a quantity at the eight corners, $y_{hcj}$, return the main effect of H and the interaction H × C, as defined in section 5.
 
+# %% tags=["exercise"]
+def effect_and_interaction(y: torch.Tensor) -> torch.Tensor:
+    """The main effect of H and the interaction H × C: [2].
+
+    y is [2, 2, 2], indexed by h, c, j; index 0 is off, 1 is on.
+    """
+    raise NotImplementedError
+
+
+# %% tags=["check", "nbval-check-output"]
+check("7.1", effect_and_interaction)
+# hint("7.1")
+
 # %% tags=["solution", "hide-input"]
 # @title Solution { display-mode: "form" }
-def effect_and_interaction(y: torch.Tensor) -> torch.Tensor:
-    """From y [2, 2, 2], indexed by h, c, j, to [2]: the main effect of H and the interaction H × C."""
-    ### BEGIN SOLUTION
+def solution_7_1(y: torch.Tensor) -> torch.Tensor:
     change = y[1] - y[0]  # [2, 2], what H changes at each c, j
     return torch.stack([change.mean(), (change[1] - change[0]).mean()])
-    ### END SOLUTION
+
+
+# %% [markdown]
+# ### Exercise 7.2 · The composition by hand (20 minutes)
+#
+# Write $\mathcal O(x)$ of (7.1) with the ELBO as the bound, without the classes `Consistency` and `JacobianL1`: from `elbo`, `posterior_divergence` and `jacobian_l1` (all columns). Take care of what is detached; the check compares values and gradients, in expectation.
+
+# %% tags=["exercise"]
+def composed_by_hand(
+    model: VAE, x: torch.Tensor, tx: torch.Tensor, lambda_: float, gamma: float
+) -> torch.Tensor:
+    """ELBO(x) + ELBO(tx) - lambda_ KL(q(z|tx) || q(z|x)) - gamma |J(z)|_1: [B].
+
+    z is one draw from q(z|x), detached.
+    """
+    raise NotImplementedError
 
 
 # %% tags=["check", "nbval-check-output"]
-def by_regression(y: torch.Tensor) -> torch.Tensor:
-    """The coefficients of a least-squares fit on 0/1 switches, centred so that each is an average over the others."""
-    s = torch.tensor(list(itertools.product((-0.5, 0.5), repeat=3)), dtype=y.dtype)
-    columns = [torch.ones(8, dtype=y.dtype), *s.T, s[:, 0] * s[:, 1], s[:, 0] * s[:, 2], s[:, 1] * s[:, 2], s.prod(1)]
-    coefficients = torch.linalg.solve(torch.stack(columns, 1), y.flatten())
-    return coefficients[[1, 4]]
-
-
-rng = torch.Generator().manual_seed(0)
-check(
-    "Exercise 1", effect_and_interaction, by_regression, on=[torch.randn(2, 2, 2, generator=rng), torch.randn(2, 2, 2, generator=rng)],
-    hints={"the interaction is a difference of differences, averaged over j": lambda y: torch.stack([(y[1] - y[0]).mean(), (y[1, 1] - y[0, 0]).mean()]),
-           "a mean over the four other settings, not a sum": lambda y: torch.stack([(y[1] - y[0]).sum(), (y[1, 1] - y[0, 1] - y[1, 0] + y[0, 0]).sum()])},
-)  # fmt: skip
-
-# %% [markdown]
-# ### Exercise 2 · The composition by hand (core, 20 minutes)
-#
-# Write $\mathcal O(x)$ with the ELBO as the bound, without the classes `Consistency` and `JacobianL1`: from `elbo`, `posterior_divergence` and `jacobian_l1` (all columns). Take care of what is detached. To meet the same noise, call `elbo` once, on both copies together, and draw $z$ once after that.
+check("7.2", composed_by_hand)
+# hint("7.2")
 
 # %% tags=["solution", "hide-input"]
 # @title Solution { display-mode: "form" }
-def composed_by_hand(model: VAE, x: torch.Tensor, tx: torch.Tensor, lambda_: float, gamma: float) -> torch.Tensor:
-    """ELBO(x) + ELBO(tx) - lambda KL(q(z|tx) || q(z|x)) - gamma |J(z)|_1 at z ~ q(z|x), detached: [B]."""
-    ### BEGIN SOLUTION
-    bound_x, bound_tx = elbo(model, torch.cat([x, tx])).chunk(2)
+def solution_7_2(
+    model: VAE, x: torch.Tensor, tx: torch.Tensor, lambda_: float, gamma: float
+) -> torch.Tensor:
     with torch.no_grad():
         z = model.posterior(x).rsample()
-    return bound_x + bound_tx - lambda_ * posterior_divergence(model, x, tx) - gamma * jacobian_l1(model, z)
-    ### END SOLUTION
+    bounds = elbo(model, x) + elbo(model, tx)
+    disagreement = posterior_divergence(model, x, tx)
+    return bounds - lambda_ * disagreement - gamma * jacobian_l1(model, z)
 
-
-# %% tags=["check", "nbval-check-output"]
-def slope_in_all_weights(by_hand: bool, gamma: float) -> torch.Tensor:
-    """The gradient of the mean objective in every weight, as one vector."""
-    if by_hand:
-        value = composed_by_hand(tiny, tiny_x, mirror(tiny_x), 0.7, gamma)
-    else:
-        value = JacobianL1(Consistency(elbo, mirror, weight=0.7), weight=gamma)(tiny, tiny_x)
-    return torch.cat([g.flatten() for g in torch.autograd.grad(value.mean(), list(tiny.parameters()))])
-
-
-check("Exercise 2", partial(slope_in_all_weights, True), partial(slope_in_all_weights, False), on=[(0.0,), (0.3,), (2.0,)])
 
 # %% [markdown]
-# ### Exercise 3 · What agreement costs (core, derivation, 25 minutes)
+# ### Exercise 7.3 · What agreement takes from the bounds (25 minutes)
 #
 # Let $z$ be a single number and the decoder fixed. The true posteriors of a picture and of its copy are $\mathcal N(m, s^2)$ and $\mathcal N(\tilde m, s^2)$; the encoder answers $\mathcal N(\mu, s^2)$ and $\mathcal N(\tilde\mu, s^2)$, with $\mu$ and $\tilde\mu$ free. Show that the consistent ELBO is largest where
 #
 # $$\tilde\mu - \mu = \frac{\tilde m - m}{1 + 2\lambda}, \qquad \text{at a loss of} \qquad \frac{\lambda}{1 + 2\lambda}\, \frac{(\tilde m - m)^2}{2 s^2} \text{ nats}$$
 #
-# against $\lambda = 0$. How much of this loss is slack of the two bounds, and what becomes of that part as $\lambda \to \infty$? What could a Hamiltonian flow do about it?
+# against $\lambda = 0$. How much of this loss is slack of the two bounds, and what becomes of that part as $\lambda \to \infty$? What could a Hamiltonian flow do about it? Write the loss and its slack as a function.
 #
 # <details><summary>Solution</summary>
 #
 # Each bound falls short of the evidence by $\mathrm{KL}(q \| p)$, and all four Gaussians have one width, so we minimise $\frac{1}{2s^2}\big[(\mu - m)^2 + (\tilde\mu - \tilde m)^2 + \lambda(\tilde\mu - \mu)^2\big]$. Its sum of gradients gives $\mu + \tilde\mu = m + \tilde m$: the means move towards each other by the same amount. With $d = \tilde m - m$ and
 # $e = \tilde\mu - \mu$ each moves by $(d - e)/2$, and what remains is $\frac{1}{2s^2}\big[(d - e)^2/2 + \lambda e^2\big]$, least at $e = d/(1 + 2\lambda)$. There the first term, the slack, is $\frac{1}{2s^2} \frac{2\lambda^2 d^2}{(1 + 2\lambda)^2}$ and the second $\frac{1}{2s^2} \frac{\lambda d^2}{(1 + 2\lambda)^2}$; the sum is as stated.
-# The slack is the share $2\lambda/(1 + 2\lambda)$ of the loss: almost all of it for a large $\lambda$, when it tends to $d^2 / 4s^2$. Slack is what a flow reduces: it starts at the shared guess and moves each copy's draws towards *its* posterior. So with a flow agreement costs less, and for the same reason it means less: the guesses agree, the posteriors need not.
+# The slack is the share $2\lambda/(1 + 2\lambda)$ of the loss: almost all of it for a large $\lambda$, when it tends to $d^2 / 4s^2$. Slack is what a flow reduces: it starts at the shared guess and moves each copy's draws towards *its* posterior. So with a flow agreement takes less from the bounds, and for the same reason it means less: the guesses agree, the posteriors need not.
+#
+# Your derivation is complete if it
+#
+# - writes the loss as three squares, and says why the widths drop out;
+# - uses the symmetry (or both derivatives) to find that each mean moves by the same amount;
+# - splits the loss into slack and divergence, and takes the limit of each;
+# - says what a flow can move, and what it leaves as it is.
 #
 # </details>
-#
-# Write the loss and its slack as a function.
+
+# %% tags=["exercise"]
+def loss_of_agreement(
+    distance: torch.Tensor, s: torch.Tensor, lambda_: torch.Tensor
+) -> torch.Tensor:
+    """The whole loss and the bounds' slack in it, in nats: [2].
+
+    distance is d = m~ - m, s the common width; all are 0-dimensional tensors.
+    """
+    raise NotImplementedError
+
+
+# %% tags=["check", "nbval-check-output"]
+check("7.3", loss_of_agreement)
+# hint("7.3")
 
 # %% tags=["solution", "hide-input"]
 # @title Solution { display-mode: "form" }
-def price_of_agreement(distance: torch.Tensor, s: torch.Tensor, lambda_: torch.Tensor) -> torch.Tensor:
-    """From d = m~ - m, the width s and lambda to [2]: the whole loss and the bounds' slack in it, in nats."""
-    ### BEGIN SOLUTION
+def solution_7_3(
+    distance: torch.Tensor, s: torch.Tensor, lambda_: torch.Tensor
+) -> torch.Tensor:
     loss = lambda_ / (1 + 2 * lambda_) * distance**2 / (2 * s**2)
     return torch.stack([loss, loss * 2 * lambda_ / (1 + 2 * lambda_)])
-    ### END SOLUTION
+
+
+# %% [markdown]
+# ### Exercise 7.4 · A fourth switch in the same eight runs (research, an afternoon on Colab)
+#
+# Eight runs can carry a fourth switch D, if D is on exactly when an *odd* number of H, C and J is on: a **half fraction** of the sixteen. Write this design as a table of $\pm 1$.
+
+# %% tags=["exercise"]
+def half_fraction() -> torch.Tensor:
+    """The columns H, C, J, D of the eight runs, -1 for off and +1 for on: [8, 4].
+
+    The first row has H, C and J off; J changes fastest, H slowest.
+    """
+    raise NotImplementedError
 
 
 # %% tags=["check", "nbval-check-output"]
-def price_by_solving(distance: torch.Tensor, s: torch.Tensor, lambda_: torch.Tensor) -> torch.Tensor:
-    """Solve the normal equations for both means, with m = 0, and take the divergences from torch."""
-    system = torch.stack([torch.stack([1 + lambda_, -lambda_]), torch.stack([-lambda_, 1 + lambda_])])
-    mu, mu_copy = torch.linalg.solve(system, torch.stack([0 * distance, distance]))
-    normal = torch.distributions.Normal
-    slack = kl_divergence(normal(mu, s), normal(0 * distance, s)) + kl_divergence(normal(mu_copy, s), normal(distance, s))
-    return torch.stack([slack + lambda_ * kl_divergence(normal(mu_copy, s), normal(mu, s)), slack])
-
-
-settings_of_3 = [tuple(torch.tensor(v) for v in case) for case in ((1.0, 1.0, 1.0), (2.0, 0.5, 0.3), (-1.5, 0.8, 10.0), (1.0, 1.0, 0.0))]
-check("Exercise 3", price_of_agreement, price_by_solving, on=settings_of_3)
-
-# %% [markdown]
-# ### Exercise 4 · A fourth switch at no cost (research, an afternoon on Colab)
-#
-# Eight runs can carry a fourth switch D, if D is on exactly when an *odd* number of H, C and J is on: a **half fraction** of the sixteen. Write this design as a table of $\pm 1$. Nothing is free: which effect can no longer be told from that of D, and which pairs of interactions become one? Then run it on Colab with the importance-weighted bound or with $\beta = 2$ as the fourth switch,
-# in the profile `gpu`, and say what you had to assume.
+check("7.4", half_fraction)
+# hint("7.4")
 
 # %% tags=["solution", "hide-input"]
 # @title Solution { display-mode: "form" }
-def half_fraction() -> torch.Tensor:
-    """[8, 4]: the columns H, C, J in the order of `cube` (J changes fastest) and D; -1 off, +1 on."""
-    ### BEGIN SOLUTION
-    three = torch.tensor([[1.0 if s else -1.0 for s in on] for on in cube])
-    # D = H C J: D cannot be told from the interaction of all three, nor H × C from J × D, H × J from C × D, C × J from H × D.
-    return torch.cat([three, three.prod(1, keepdim=True)], 1)
-    ### END SOLUTION
+def solution_7_4() -> torch.Tensor:
+    three = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=3)))
+    return torch.cat([three, three.prod(1, keepdim=True)], 1)  # D = H C J
 
 
-# %% tags=["check", "nbval-check-output"]
-def half_fraction_by_counting() -> torch.Tensor:
-    rows = [(h, c, j, (h + c + j) % 2) for h in (0, 1) for c in (0, 1) for j in (0, 1)]
-    return 2.0 * torch.tensor(rows) - 1
-
-
-check("Exercise 4", half_fraction, half_fraction_by_counting, on=[()])
+# %% [markdown]
+# Nothing is free: which effect can no longer be told from that of D, and which pairs of interactions become one? Then run it on Colab with the importance-weighted bound or with $\beta = 2$ as the fourth switch, and say what you had to assume.
+#
+# <details><summary>Solution</summary>
+#
+# In the table $D = HCJ$ row by row, so the column of D *is* the column of the interaction of all three: one number stands for both. Multiply both sides by two letters, and use that each column's square is 1: $HC = JD$, $HJ = CD$, $CJ = HD$. The six two-way interactions form three pairs, and an experiment of eight runs sees the sum of each pair. Main effects are confounded with three-way interactions only: $H = CJD$ and so on.
+# What you have to assume, therefore: that three-way interactions are small against main effects, and, to name an interaction, that its partner is. In this chapter's cube both can be looked at for H, C and J before a fourth switch is added. If a pair turns out large, the other eight runs ($D = -HCJ$) tell its members apart.
+#
+# Your report is complete if it
+#
+# - lists the four main effects and the three pairs, each with its standard error over seeds;
+# - names, for each number, what else it could be;
+# - says which assumption the cube of section 5 supports, and which it does not.
+#
+# </details>
 
 # %% [markdown]
 # ## 9. Further reading
