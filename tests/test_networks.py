@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -136,3 +138,14 @@ def test_an_objective_runs_through_every_pair():
 def test_sizes_that_do_not_fit(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_an_image_of_another_size_is_told(name):
+    (encoder, decoder), shape, d, _ = PAIRS[name]
+    for wrong in ((*shape[:-1], shape[-1] + 4), (shape[0] + 1, *shape[1:])):
+        message = rf"x: expected inputs of shape {re.escape(str(shape))}, got .*{wrong[-1]}\)"
+        with pytest.raises(ValueError, match=message):
+            elbo(VAE(encoder, decoder, latent_dim=d), torch.rand(2, *wrong))
+    with pytest.raises(ValueError, match=rf"expected inputs of shape \({d},\), got"):
+        decoder(torch.rand(2, d + 1))

@@ -24,16 +24,23 @@ class Leading(nn.Module):
 
     Args:
         net: Takes `[N, *inputs]`.
-        inputs: Number of trailing dimensions that belong to one input.
+        inputs: The shape of one input; or only the number of its dimensions, where any shape will do.
     """
 
-    def __init__(self, net: nn.Module, inputs: int) -> None:
+    def __init__(self, net: nn.Module, inputs: int | Shape) -> None:
         """See the class."""
         super().__init__()
-        self.net, self.inputs = net, inputs
+        self.net, self.shape = net, None if isinstance(inputs, int) else tuple(inputs)
+        self.inputs = inputs if isinstance(inputs, int) else len(inputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From `[..., *inputs]` to `[..., *outputs]`."""
+        """From `[..., *inputs]` to `[..., *outputs]`.
+
+        Raises:
+            ValueError: `x` does not end in the shape of an input.
+        """
+        if self.shape is not None and tuple(x.shape[-self.inputs :]) != self.shape:
+            raise ValueError(f"x: expected inputs of shape {self.shape}, got a tensor of shape {tuple(x.shape)}")
         if x.ndim == self.inputs + 1:
             return self.net(x)
         leading = x.shape[: x.ndim - self.inputs]
@@ -111,7 +118,7 @@ def mlp(
     encoder = nn.Sequential(nn.Flatten(), *layers([pixels, *hidden, 2 * latent_dim]))
     trailing = shape if outputs == 1 else (*shape, outputs)
     decoder = nn.Sequential(*layers([latent_dim, *reversed(hidden), pixels * outputs]), nn.Unflatten(-1, trailing))
-    return Leading(encoder, len(shape)), Leading(decoder, 1)
+    return Leading(encoder, tuple(shape)), Leading(decoder, (latent_dim,))
 
 
 def hvae_conv(latent_dim: int = 64) -> Pair:
@@ -138,11 +145,14 @@ def hvae_conv(latent_dim: int = 64) -> Pair:
         nn.ConvTranspose2d(32, 16, 5, 2, 2, 1), act(),  # [N, 16, 14, 14]
         nn.ConvTranspose2d(16, 1, 5, 2, 2, 1),  # [N, 1, 28, 28]
     )  # fmt: skip
-    return Leading(encoder, 3), Leading(decoder, 1)
+    return Leading(encoder, (1, 28, 28)), Leading(decoder, (latent_dim,))
 
 
 def dcgan(shape: Shape = (1, 32, 32), latent_dim: int = 100, *, width: int = 32, outputs: int = 256) -> Pair:
-    """The batch-normalised pair of the Likelihood Regret paper, for images of 32 x 32.
+    """A batch-normalised pair in the manner of the Likelihood Regret paper, for images of 32 x 32.
+
+    The authors' own pair is `vaekit.regret.authors_dcgan`; this one leaves the first layer without normalisation, takes
+    leaky ReLU in the encoder and gives the outputs a bias.
 
     Args:
         shape: `(C, 32, 32)`; pad smaller images with zeros.
@@ -179,13 +189,14 @@ def dcgan(shape: Shape = (1, 32, 32), latent_dim: int = 100, *, width: int = 32,
         nn.ConvTranspose2d(width, channels * outputs, 4, 2, 1),
         *([PixelOutputs(outputs)] if outputs > 1 else []),
     )  # fmt: skip
-    return Leading(encoder, 3), Leading(decoder, 1)
+    return Leading(encoder, tuple(shape)), Leading(decoder, (latent_dim,))
 
 
 def conv(shape: Shape = (1, 64, 64), latent_dim: int = 10, *, outputs: int = 1) -> Pair:
     """The convolutional pair of the disentanglement literature; for 32 x 32 it drops one stage.
 
-    Convolutions 4 x 4 of stride 2 (32, 32, 64, 64 maps), a dense layer of 256, ReLU; the decoder mirrors them.
+    Convolutions 4 x 4 of stride 2 (32, 32, 64, 64 maps), a dense layer of 256, ReLU; the decoder mirrors them. They pad
+    by 1, where the code of Rhodes & Lee does not, and the log variance starts near 0, where theirs is shifted by -3.
 
     Args:
         shape: `(C, 64, 64)` or `(C, 32, 32)`.
@@ -216,4 +227,4 @@ def conv(shape: Shape = (1, 64, 64), latent_dim: int = 10, *, outputs: int = 1) 
         nn.Linear(latent_dim, 256), nn.ReLU(), nn.Linear(256, 64 * 4 * 4), nn.ReLU(), nn.Unflatten(-1, (64, 4, 4)),
         *up[:-1], *([PixelOutputs(outputs)] if outputs > 1 else []),
     )  # fmt: skip
-    return Leading(encoder, 3), Leading(decoder, 1)
+    return Leading(encoder, tuple(shape)), Leading(decoder, (latent_dim,))

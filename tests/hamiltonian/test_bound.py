@@ -2,6 +2,7 @@
 
 import copy
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from vaekit.hamiltonian.dynamics import Phase, leapfrog, potential_of
 from vaekit.jacobian.penalty import JacobianL1, jacobian_l1
 from vaekit.training.seeding import seeded
 
-TEMPERINGS = ["free", "fixed", "none"]
+TEMPERINGS = ["free", "fixed", "fixed-temperature", "none"]
 
 
 def small(*, likelihood=bernoulli, outputs=1, seed=0):
@@ -327,13 +328,24 @@ def test_divergence_names_the_step_and_the_step_size():
 def test_step_sizes_and_temperatures_start_where_asked_and_stay_in_range(tempering):
     bound = bound_of(4, tempering, step_size=0.3, max_step_size=0.8, step_size_per_step=True)
     torch.testing.assert_close(bound.step_size.detach(), torch.full((4, 2), 0.3).double(), rtol=1e-6, atol=0)
-    expected = {"free": 0.9**8, "fixed": 1 / 1.5**2, "none": 1.0}[tempering]
+    expected = {"free": 0.9**8, "fixed": 1 / 1.5**2, "fixed-temperature": 1 / 1.5, "none": 1.0}[tempering]
     assert bound.beta_0.item() == pytest.approx(expected, rel=1e-5)
     with torch.no_grad():
         for parameter in bound.parameters():
             parameter.fill_(5.0)
     assert (bound.step_size < 0.8).all() and (bound.alpha <= 1).all() and (bound.alpha > 0).all()
     assert bound_of(4, "free", beta_0=0.25).beta_0.item() == pytest.approx(0.25, rel=1e-5)
+
+
+def test_the_two_fixed_schedules_by_hand():
+    """What falls quadratically from 1.5 to 1: 1 / sqrt(beta_k) in algorithm 1, 1 / beta_k in the authors' code."""
+    falls = [1.5 - 0.5 * k**2 / 25 for k in range(6)]
+    ratios = torch.tensor([after / before for before, after in pairwise(falls)], dtype=torch.float64)
+    paper, code = bound_of(5, "fixed", beta_0=1 / 1.5**2), bound_of(5, "fixed-temperature", beta_0=1 / 1.5)
+    torch.testing.assert_close(paper.alpha.detach(), ratios, rtol=1e-6, atol=0)
+    torch.testing.assert_close(code.alpha.detach(), ratios.sqrt(), rtol=1e-6, atol=0)
+    assert [round(a, 3) for a in code.alpha[[0, 4]].tolist()] == [0.993, 0.921]
+    assert code.beta_0.item() == pytest.approx(1 / 1.5, rel=1e-6)
 
 
 def test_state_dict_round_trip():
@@ -362,7 +374,7 @@ def test_one_step_is_leapfrog():
         ({"steps": 1, "step_size": 0.6}, r"step_size: expected a number in \(0, max_step_size = 0.5\), got 0.6"),
         ({"steps": 1, "step_size": math.nan}, "step_size: .* got nan"),
         ({"steps": 1, "max_step_size": -1}, "max_step_size: expected a positive finite number"),
-        ({"steps": 1, "tempering": "hot"}, "tempering: expected 'free', 'fixed' or 'none', got 'hot'"),
+        ({"steps": 1, "tempering": "hot"}, "tempering: expected 'free', .* or 'none', got 'hot'"),
         ({"steps": 1, "beta_0": 1.5}, r"beta_0: expected numbers strictly between 0 and 1, got 1.5"),
         ({"steps": 1, "estimator": "best"}, "estimator: expected 'plain' or 'rao-blackwell', got 'best'"),
         ({"steps": 1, "max_energy_error": 0}, "max_energy_error: expected a positive finite number"),

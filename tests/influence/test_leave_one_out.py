@@ -107,7 +107,7 @@ def test_mixture_of_one_is_a_gaussian():
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda x, z: knn_influence(x, z, k=0), "k: expected from 1 to 11"),
+        (lambda x, z: knn_influence(x, z, k=0), "k: expected"),
         (lambda x, z: knn_influence(x, z, k=N), "k: expected from 1 to 11"),
         (lambda x, z: knn_influence(x, x[:1], k=1), "test: expected fewer than k = 1 training points"),
         (lambda x, z: kde_influence(x, z, bandwidth=0.0), "bandwidth: expected a positive"),
@@ -129,3 +129,22 @@ def test_bad_input(ask, message):
 def test_em_that_does_not_converge_says_so():
     with pytest.raises(RuntimeError, match="after 1 steps"):
         mixture_influence(points(N), points(M), components=2, tolerance=1e-15, steps=1)
+
+
+def test_a_component_without_its_only_point_is_empty():
+    """Two components, one for a single far point: without it the mixture is the Gaussian of all other points."""
+    g = torch.Generator().manual_seed(0)
+    near, far = torch.randn(20, 2, generator=g, dtype=torch.float64), torch.full((1, 2), 40.0, dtype=torch.float64)
+    train, test, ridge = torch.cat([near, far]), torch.randn(5, 2, generator=g, dtype=torch.float64), 1e-3
+    influence = mixture_influence(train, test, components=2, ridge=ridge)
+    assert influence.isfinite().all()
+    # the rest is fitted as before, and takes the whole share
+    torch.testing.assert_close(influence[-1], torch.full((5,), math.log(20 / 21)).double(), rtol=1e-6, atol=1e-6)
+
+
+def test_a_bandwidth_that_underflows_is_refused():
+    train, test = torch.rand(4, 2, dtype=torch.float64), torch.rand(3, 2, dtype=torch.float64)
+    for bandwidth in (1e-300, 1e-160):
+        with pytest.raises(ValueError, match="bandwidth: expected one in which distances"):
+            kde_influence(train, test, bandwidth=bandwidth)
+    assert kde_influence(train, test, bandwidth=1e-100).isfinite().all()

@@ -69,12 +69,17 @@ def kde_influence(train: Tensor, test: Tensor, *, bandwidth: float) -> Tensor:
         bandwidth: h, above 0.
 
     Raises:
-        ValueError: Bad points or `bandwidth`.
+        ValueError: Bad points or `bandwidth`, also one so small that the kernels underflow.
     """
     n, _ = check_points(train, test, least=2)
     checks.positive(bandwidth, "bandwidth")
     square = torch.cdist(train, test, compute_mode="donot_use_mm_for_euclid_dist").square()  # [N, M]
     log_kernel = -square / (2 * bandwidth**2)  # up to a constant that all share
+    if not log_kernel.isfinite().all():
+        raise ValueError(
+            f"bandwidth: expected one in which distances of up to {square.max().sqrt().item():.3g} can be told, got "
+            f"{bandwidth}; the kernels underflow"
+        )
     share = log_kernel.softmax(0)
     # where one kernel holds nearly all of p(z), 1 - share has no digits left: sum the others instead
     top = share.argmax(0, keepdim=True)

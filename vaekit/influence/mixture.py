@@ -92,7 +92,8 @@ def _em(points: Tensor, weights: Tensor, mixtures: Mixtures, ridge: float, toler
             return mixtures
         before = mean_nats
         r = weights[..., None] * (log_joint - log_p[..., None]).exp()  # [R, N, K]
-        count = r.sum(1)  # [R, K]
+        # without its only point a component is empty: its share is 0, and it stays so
+        count = r.sum(1).clamp_min(torch.finfo(r.dtype).tiny)  # [R, K]
         mean = (r.mT @ points) / count[..., None]  # [R, K, d]
         e = points[:, None] - mean[:, None]  # [R, N, K, d]
         covariance = torch.einsum("rnk,rnki,rnkj->rkij", r, e, e) / count[..., None, None]

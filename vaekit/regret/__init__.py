@@ -15,10 +15,12 @@ from vaekit.regret.baselines import (
     mutated,
     negative_log_likelihood,
 )
+from vaekit.regret.networks import authors_dcgan
 from vaekit.regret.score import likelihood_regret
 
 __all__ = [
     "Codec",
+    "authors_dcgan",
     "code_length",
     "input_complexity",
     "likelihood_ratio",
