@@ -10,7 +10,7 @@ from torch import Tensor
 from vaekit import VAE, checks, posterior_divergence
 from vaekit.consistency import affine
 from vaekit.notebook.figures import COLOURS
-from vaekit.notebook.live import export, form
+from vaekit.notebook.live import arrays, export, form
 
 
 def dial(
@@ -39,7 +39,7 @@ def dial(
         start: The angle at the beginning.
         limit: The latent planes reach from -limit to limit.
         binary: Whether copies are rounded to black and white, as the images are.
-        bits: Of a weight; see `export.array`. Four encoders of 784-200 fit with 4 bits, three with 5.
+        bits: Of a weight; see `arrays.array`. Four encoders of 784-200 fit with 4 bits, three with 5.
         caption: Says what there is to do; by default also which precision the weights have.
         alt: Text alternative of the still picture.
 
@@ -59,7 +59,7 @@ def dial(
         "models": [
             {"name": name, "model": export.model(model, shape, bits, decoder=False)} for name, model in models.items()
         ],
-        "images": [{"name": name, "image": export.array(x, 16)} for name, x in zip(names, images, strict=True)],
+        "images": [{"name": name, "image": arrays.array(x, 16)} for name, x in zip(names, images, strict=True)],
         "reach": reach, "limit": limit, "round": binary, "start": start,
     }  # fmt: skip
     copies = affine(images, angle=start)

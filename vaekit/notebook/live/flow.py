@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from vaekit.notebook.figures import COLOURS
-from vaekit.notebook.live import export, form
+from vaekit.notebook.live import arrays, form
 from vaekit.training import seeded
 
 SEEN, SCALE, ROUNDING = 1.5, 0.3, 0.01
@@ -59,7 +59,7 @@ def flow(
     log_joint = -(radius.square() - ROUNDING) / 2 - ((radius - SEEN) / SCALE).square() / 2
     log_joint = log_joint - 1.5 * math.log(2 * math.pi) - math.log(SCALE)
     data = {
-        "seen": SEEN, "scale": SCALE, "rounding": ROUNDING, "limit": limit, "noise": export.array(noise),
+        "seen": SEEN, "scale": SCALE, "rounding": ROUNDING, "limit": limit, "noise": arrays.array(noise),
         "evidence": log_joint.logsumexp((0, 1)).item() + 2 * math.log(7 / 400),
         "start": {"step": step_size, "K": steps, "root": sqrt_beta_0, "mean": list(mean), "width": width},
     }  # fmt: skip

@@ -5,6 +5,9 @@ import html
 import json
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,7 @@ NEEDS = {  # the files of the runtime that a kind of figure is made of; `core` a
     "posterior": MODEL, "plane": MODEL, "regret": MODEL, "columns": SCENE, "dial": SCENE,
     "teachers": (*MODEL, "tracin"), "lights": SCENE,
 }  # fmt: skip
+_collecting: ContextVar[list[str] | None] = ContextVar("_collecting", default=None)
 _COMMENT = re.compile(r"//.*|/\*\*.*\*/")  # a line that is nothing else
 LARGEST = 500_000  # bytes of a figure, runtime and still picture included
 
@@ -44,7 +48,9 @@ def show(
         ValueError: As `figure`.
     """
     text = figure(kind, data, still, caption=caption, alt=alt, limit=limit)
-    if in_notebook():
+    if (into := _collecting.get()) is not None:
+        into.append(text)
+    elif in_notebook():
         from IPython.display import HTML, display
 
         display(HTML(text))
@@ -75,6 +81,17 @@ def figure(
             "take fewer bits, a smaller model or fewer images"
         )
     return text
+
+
+@contextmanager
+def collected() -> Iterator[list[str]]:
+    """Inside this block figures are not shown: their HTML is put in the list."""
+    texts: list[str] = []
+    token = _collecting.set(texts)
+    try:
+        yield texts
+    finally:
+        _collecting.reset(token)
 
 
 def runtime(*kinds: str) -> str:

@@ -10,7 +10,7 @@ from vaekit import VAE, checks
 from vaekit.influence import kde_influence
 from vaekit.influence.asked import Checkpoint, noise_seeds, read_checkpoint
 from vaekit.notebook.figures import image_grid
-from vaekit.notebook.live import export, form
+from vaekit.notebook.live import arrays, export, form
 from vaekit.training import seeded
 
 
@@ -103,7 +103,7 @@ def teachers(
         samples: Draws of the noise, an even number.
         seed: Of the noise.
         shown: How many proponents and opponents.
-        bits: Of a weight; see `export.array`.
+        bits: Of a weight; see `arrays.array`.
         trained: How the model was trained, for the caption.
         caption: Says what there is to do; by default also which precision the weights have.
         alt: Text alternative of the still picture.
@@ -140,12 +140,12 @@ def teachers(
             for each in seeds:
                 with seeded(each):
                     draws.append(torch.randn(1, 1, model.latent_dim))
-            noise.append(export.array(torch.cat(draws)))
+            noise.append(arrays.array(torch.cat(draws)))
         described.append({"model": export.model(copied, shape, bits), "lr": state["lr"], "noise": noise})
     data = {
         "checkpoints": described, "shape": list(shape), "shown": shown,
-        "train": export.array(train, 16), "labels": None if labels is None else [str(v) for v in labels],
-        "queries": [{"name": name, "image": export.array(x, 16)} for name, x in zip(names, queries, strict=True)],
+        "train": arrays.array(train, 16), "labels": None if labels is None else [str(v) for v in labels],
+        "queries": [{"name": name, "image": arrays.array(x, 16)} for name, x in zip(names, queries, strict=True)],
     }  # fmt: skip
     fig = image_grid(queries, columns=len(queries)).figure
     words = (

@@ -28,7 +28,7 @@ def columns(
         size: Pixels on a side.
         start: Where the dots are, x and y of each in turn, from 0 to 63 as for `render_three_dots`.
         shown: How many columns of each model, strongest first.
-        bits: Of a weight; see `export.array`.
+        bits: Of a weight; see `arrays.array`.
         caption: Says what there is to do; by default also which precision the weights have.
         alt: Text alternative of the still picture.
 

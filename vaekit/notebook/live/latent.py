@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vaekit import VAE, checks
 from vaekit.notebook.figures import COLOURS, image_grid
-from vaekit.notebook.live import export, form
+from vaekit.notebook.live import arrays, export, form
 
 NODES = 7  # of the quadrature, each way
 SIDE = 61  # points of the posterior's grid, each way
@@ -35,7 +35,7 @@ def plane(
         labels: Their labels `[N]`, whole numbers from 0.
         names: What a label is called; by default the number.
         limit: The plane reaches from -limit to limit.
-        bits: Of a weight; see `export.array`.
+        bits: Of a weight; see `arrays.array`.
         caption: Says what there is to do; by default it also says the precision.
         alt: Text alternative of the still picture.
 
@@ -48,7 +48,7 @@ def plane(
         codes = model.posterior(images.to(model._zero.device)).mean.cpu()
     count = 1 if labels is None else int(labels.max()) + 1
     data = {
-        "model": export.model(model, shape, bits, encoder=False), "codes": export.array(codes, 16), "limit": limit,
+        "model": export.model(model, shape, bits, encoder=False), "codes": arrays.array(codes, 16), "limit": limit,
         "labels": None if labels is None else labels.tolist(),
         "names": list(names or map(str, range(count))), "start": [0.5, 0.5],
     }  # fmt: skip
@@ -82,7 +82,7 @@ def posterior(
         model: With two latent variables.
         images: To choose from, `[N, *image]`; six are plenty. Black and white for a Bernoulli likelihood.
         names: What they show; by default "picture 1", ...
-        bits: Of a weight; see `export.array`. The exact posterior is that of the stored weights' full precision.
+        bits: Of a weight; see `arrays.array`. The exact posterior is that of the stored weights' full precision.
         caption: Says what there is to do; by default it also says the precision.
         alt: Text alternative of the still picture.
 
@@ -103,8 +103,8 @@ def posterior(
         window, log_joint, evidence = _exact(model, x[k : k + 1])
         cases.append(
             {
-                "name": name, "image": export.array(images[k], 16), "guess": guesses[k].tolist(), "window": window,
-                "width": window[0][1] - window[0][0], "log_joint": export.array(log_joint - log_joint.max(), 32),
+                "name": name, "image": arrays.array(images[k], 16), "guess": guesses[k].tolist(), "window": window,
+                "width": window[0][1] - window[0][0], "log_joint": arrays.array(log_joint - log_joint.max(), 32),
                 "evidence": evidence,
             }
         )  # fmt: skip
@@ -113,7 +113,7 @@ def posterior(
     noise = torch.tensor(np.stack(np.meshgrid(nodes, nodes), -1).reshape(-1, 2))
     data = {
         "model": export.model(model, shape, bits, encoder=False), "cases": cases,
-        "nodes": {"noise": export.array(noise), "weights": np.outer(weights, weights).flatten().tolist()},
+        "nodes": {"noise": arrays.array(noise), "weights": np.outer(weights, weights).flatten().tolist()},
     }  # fmt: skip
     fig, ax = plt.subplots(figsize=(4, 3.8))
     window, cloud, _ = _exact(model, x[:1])

@@ -8,7 +8,7 @@ from torch import Tensor
 from vaekit import VAE, checks
 from vaekit.datasets import render_three_dots
 from vaekit.notebook.figures import image_grid
-from vaekit.notebook.live import export, form
+from vaekit.notebook.live import arrays, export, form
 from vaekit.training import seeded
 
 SWITCHES = (("H", "Hamiltonian flow"), ("C", "consistency"), ("J", "Jacobian cost"))
@@ -35,7 +35,7 @@ def lights(
     r"""Place lights, add haze, and switch three methods on and off; what each of the models says of the picture.
 
     NLL by importance sampling with the encoder's guess, regret with the ELBO as
-    `likelihood_regret(model, x, adapt="posterior", steps=steps, lr=lr, samples=samples, seed=seed)`.
+    `likelihood_regret(model, x, adapt="posterior", steps=steps, lr=lr, samples=samples)`; all pictures see one noise.
 
     Args:
         models: By which switches were on, such as `(False, True, False)`; all combinations of them. Images are white
@@ -50,7 +50,7 @@ def lights(
         nll_samples: Draws of the likelihood.
         shown: How many columns of the Jacobian, strongest first.
         seed: Of the noise, of the pixels' coins and of the haze.
-        bits: Of a weight of the encoders and of the decoders; see `export.array`.
+        bits: Of a weight of the encoders and of the decoders; see `arrays.array`.
         trained: How the models were trained, for the caption.
         caption: Says what there is to do; by default also which precision the weights have.
         alt: Text alternative of the still picture.
@@ -82,9 +82,9 @@ def lights(
             {"on": [bool(v) for v in on], "model": export.model(m, shape, bits)} for on, m in models.items()
         ],
         "switches": [list(pair) for pair in switches], "size": size, "start": [list(place) for place in start],
-        "thresholds": [export.array(coin), export.array(survival)], "lr": lr, "shown": shown,
-        "noise": {"score": export.array(score), "climb": export.array(climb), "nll": export.array(nll)},
-        "digits": [] if strangers is None else [export.array(x, 16) for x in strangers],
+        "thresholds": [arrays.array(coin), arrays.array(survival)], "lr": lr, "shown": shown,
+        "noise": {"score": arrays.array(score), "climb": arrays.array(climb), "nll": arrays.array(nll)},
+        "digits": [] if strangers is None else [arrays.array(x, 16) for x in strangers],
     }  # fmt: skip
     three = torch.tensor([[v for place in start[:3] for v in place]], dtype=torch.float64)
     picture = (coin.double() < 1 - render_three_dots(three, size)[0]).float()[None]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vaekit import VAE, checks, likelihood_regret, negative_log_likelihood
 from vaekit.notebook.figures import image_rows
-from vaekit.notebook.live import export, form
+from vaekit.notebook.live import arrays, export, form
 from vaekit.training import seeded
 
 
@@ -28,8 +28,8 @@ def regret(
 ) -> None:
     r"""Draw a picture; the page shows its reconstruction, its likelihood and the likelihood regret with its curve.
 
-    The scores are `likelihood_regret(model, x, adapt="posterior", steps=steps, lr=lr, samples=samples, seed=seed)`, to
-    rounding and with the same noise, and an importance estimate of the negative log-likelihood.
+    The scores are `likelihood_regret(model, x, adapt="posterior", steps=steps, lr=lr, samples=samples)` and an
+    importance estimate of the negative log-likelihood; on the page all pictures see the same noise.
 
     Args:
         model: Of images of one channel, `[1, H, W]`.
@@ -41,7 +41,7 @@ def regret(
         samples: Draws of the bound before and after.
         nll_samples: Draws of the likelihood.
         seed: Of the noise.
-        bits: Of a weight; see `export.array`.
+        bits: Of a weight; see `arrays.array`.
         trained: How the model was trained, for the caption.
         caption: Says what there is to do; by default also which precision the weights have.
         alt: Text alternative of the still picture.
@@ -70,7 +70,7 @@ def regret(
             "regret": [round(v, 3) for v in gain.tolist()],
         }
     noise = {}
-    with seeded(seed):  # what the library draws for each image, on a processor
+    with seeded(seed):
         noise["score"] = torch.randn(samples, 1, size)
     with seeded(seed + 1):
         noise["climb"] = torch.cat([torch.randn(1, 1, size) for _ in range(steps)])
@@ -79,9 +79,9 @@ def regret(
     data = {
         "model": export.model(model, shape, bits), "lr": lr, "every": max(1, steps // 10), "sets": scores,
         "world": world,
-        "noise": {name: export.array(values) for name, values in noise.items()},
+        "noise": {name: arrays.array(values) for name, values in noise.items()},
         "examples": [
-            {"name": f"{name} {k + 1}", "image": export.array(image, 8)}
+            {"name": f"{name} {k + 1}", "image": arrays.array(image, 8)}
             for name, images in sets.items() for k, image in enumerate(images[:examples])
         ],
     }  # fmt: skip

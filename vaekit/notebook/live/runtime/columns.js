@@ -1,7 +1,7 @@
 // Drag three dots: each model's Jacobian columns at the code of the picture, with their norms.
 vaekitLive.kind("columns", (host, { models, size, start, shown: many }) => {
   const { make, plot, picture, slider, select, number, row, panel, controls, numbers, status, soon } = { ...vaekitLive.parts, ...vaekitLive.pictures, ...vaekitLive.plots };
-  const { threeDots } = vaekitLive.scene, n = number(1), at = [...start];
+  const { dots } = vaekitLive.scene, n = number(1), at = [...start];
   const all = models.map(({ name, model: described }) => ({ name, model: vaekitLive.vae.vae(described) }));
   let chosen = 0;
   const background = picture(host, { label: "", shape: [1, size, size] });
@@ -27,7 +27,7 @@ vaekitLive.kind("columns", (host, { models, size, start, shown: many }) => {
   const which = select("Dot", [[0, "first"], [1, "second"], [2, "third"]], 0, (k) => { choose(+k); place(); });
   const choose = (k) => { chosen = k; which.input.value = k; };
   const compute = () => {
-    const ink = threeDots(at, size), x = ink.map((v) => 1 - v), P = size * size;
+    const ink = dots(at, size), x = ink.map((v) => 1 - v), P = size * size;
     background.show(ink);
     view.paint();
     const found = all.map(({ name, model }, m) => {

@@ -9,7 +9,7 @@ vaekitLive.kind("lights", (host, { models, switches, size, start, thresholds, no
   const current = () => all.findIndex((m) => m.on.every((v, k) => v === on[k]));
   const draw = () => {
     const centres = at.filter((_, k) => lit[k]).flat();
-    const grey = scene === "lights" ? (centres.length ? vaekitLive.scene.threeDots(centres, size) : new Float64Array(size * size)) : strangers[+scene];
+    const grey = scene === "lights" ? (centres.length ? vaekitLive.scene.dots(centres, size) : new Float64Array(size * size)) : strangers[+scene];
     clear = grey.map((v, p) => (coin[p] < v ? 1 : 0));
     x = clear.map((v, p) => (v && survival[p] < haze ? 1 : 0));
   };

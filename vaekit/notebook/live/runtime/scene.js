@@ -20,9 +20,9 @@ vaekitLive.part("scene", () => {
     }
     return [across, down];
   };
-  /** Three dots as `vaekit.datasets.render_three_dots` draws them, ink counted as 1: positions [6] from 0 to 63. */
-  const threeDots = (positions, size) => {
-    const centres = [0, 2, 4].filter((k) => k < positions.length).map((k) => [(positions[k] * size) / 63, (positions[k + 1] * size) / 63]);
+  /** Dots as `vaekit.datasets.render_three_dots` draws them, ink counted as 1: x and y of each in turn, from 0 to 63. */
+  const dots = (positions, size) => {
+    const centres = Array.from({ length: positions.length / 2 }, (_, k) => [(positions[2 * k] * size) / 63, (positions[2 * k + 1] * size) / 63]);
     return discs(centres, 0.08 * size, size);
   };
   /** An image [h, w] turned by some degrees counter-clockwise, resampled bilinearly, 0 beyond the border. */
@@ -37,5 +37,5 @@ vaekitLive.part("scene", () => {
     }
     return out;
   };
-  return { discs, discSlopes, threeDots, turned };
+  return { discs, discSlopes, dots, turned };
 });
