@@ -1,7 +1,9 @@
 """The book builds without a warning, and every page of it works in a real browser."""
 
+import gzip
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +42,33 @@ def address(html):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(html)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def zipped_address(html):
+    """The book served as a host on the web does: text comes compressed."""
+
+    class Zipped(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            path = Path(self.translate_path(self.path))
+            data = path.read_bytes()
+            text = path.suffix in (".html", ".css", ".js", ".svg", ".json")
+            data = gzip.compress(data) if text else data
+            self.send_response(200)
+            self.send_header("Content-Type", self.guess_type(str(path)))
+            self.send_header("Content-Length", str(len(data)))
+            if text:
+                self.send_header("Content-Encoding", "gzip")
+            self.end_headers()
+            self.wfile.write(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Zipped, directory=str(html)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -98,13 +127,16 @@ def vendored():
 
 
 def pages(html):
-    """Every page but `index.html`, which sends its reader on to the landing page."""
+    """Every page but `index.html`, which is the landing page once more."""
     found = [p.relative_to(html).as_posix() for p in sorted(html.rglob("*.html")) if "_static" not in p.parts]
     return [path for path in found if path != "index.html"]
 
 
 def test_the_book_builds_without_a_warning(html):
-    assert "url=book/intro.html" in (html / "index.html").read_text(encoding="utf-8")
+    front = (html / "index.html").read_text(encoding="utf-8")
+    for wanted in ('<base href="book/intro.html"/>', "<title>Beyond the ELBO: what", 'name="description"', "og:image"):
+        assert wanted in front
+    assert "Beyond the ELBO — Beyond the ELBO" not in front and "intro.html" not in front.split("canonical")[0][-200:]
     built = {path.removesuffix(".html") for path in pages(html)}
     assert {"book/intro", "book/results", "book/api/bounds"} <= built
     assert {f"notebooks/{p.stem}" for p in (ROOT / "notebooks").glob("[0-9]*.ipynb")} <= built
@@ -122,11 +154,8 @@ def test_docstrings_arrive_as_mathematics_and_code(html):
 def test_results_are_written_with_their_standard_errors():
     results = module(ROOT / "book" / "_ext" / "results.py")
     estimate = {"mean": -99.76756, "standard_error": 0.07724, "images": 100}
-    shown = [results.number(value) for value in (estimate, 0.8020863, 123456.7, 20, "mnist", {"mean": 2.0})]
-    assert shown == ["−99.768 ± 0.077", "0.8021", "123,457", "20", "mnist", "2"]
-    pairs = [(0.81666, 7.9e-17), (0.99444, 0.004), (1629631.6, 479.1), (3.0, 0.0), (131.54, 0.6454)]
-    shown = [results.number({"mean": mean, "standard_error": error}) for mean, error in pairs]
-    assert shown == ["0.8167 ± 0", "0.9944 ± 0.0040", "1,629,632 ± 479", "3 ± 0", "131.54 ± 0.65"]
+    shown = [results.written(value) for value in (estimate, 0.8020863, 20, "mnist", {"mean": 2.0}, [1, 2], {"a": 1})]
+    assert shown == ["−99.768 ± 0.077", "0.8021", "20", "mnist", "2", "…", "…"]
     dotted = {"gap": {"rho_0.1": [3, {"mean": 4}]}}
     assert results.at(dotted, "gap.rho_0.1.1.mean") == 4
     assert results.at(dotted, "gap.rho_0.1.0") == 3
@@ -237,6 +266,101 @@ def test_the_keyboard_reaches_every_kind_of_control(page):
     assert [stop["what"] for stop in stops[:-1] if not stop["seen"]] == []
 
 
+OUT_OF_REACH = """() => {
+    const edge = document.querySelector('.bd-article').getBoundingClientRect().right + 1, found = [];
+    const words = e => `${e.tagName}.${e.className} ${e.textContent.trim().slice(0, 50)}`;
+    for (const e of document.querySelectorAll('.bd-article *')) {
+        if (!e.offsetParent || e.closest('mjx-math, mjx-assistive-mml, svg, .visually-hidden')) continue;
+        const style = getComputedStyle(e).overflowX, wide = e.clientWidth && e.scrollWidth > e.clientWidth + 1;
+        if (e.getBoundingClientRect().right > edge && !e.closest('.vaekit-scrolls')) found.push(`beyond: ${words(e)}`);
+        if (wide && ['hidden', 'clip'].includes(style)) found.push(`cut off: ${words(e)}`);
+        const says = e.classList.contains('vaekit-scrolls') && e.ariaLabel && e.tabIndex === 0;
+        const fades = getComputedStyle(e).maskImage !== 'none';
+        if (wide && ['auto', 'scroll'].includes(style) && !(says && fades)) found.push(`does not say so: ${words(e)}`);
+    }
+    return found; }"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1400, 390])
+def test_nothing_is_wider_than_its_box_unless_it_scrolls_and_says_so(html, page, width):
+    """Tables, code, equations, inline formulas: on a desk and on a phone."""
+    page.set_viewport_size({"width": width, "height": 900})
+    faults = {}
+    for path in pages(html):
+        if not path.startswith("_modules/"):
+            page.open(path)
+            page.wait_for_function("() => document.readyState === 'complete'")
+            page.wait_for_timeout(100)  # the look at what scrolls comes after the formulas
+            if found := page.evaluate(OUT_OF_REACH):
+                faults[path] = found
+    assert faults == {}
+
+
+@pytest.mark.browser
+def test_what_scrolls_fades_where_it_goes_on(html, page):
+    """At the start on the right, at the end on the left; and a table's first column stays."""
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.open("book/notation.html")
+    page.wait_for_selector(".vaekit-scrolls table")
+    box = page.locator(".vaekit-scrolls:has(table)").first
+    assert "at-start" in box.get_attribute("class")
+    first = box.locator("td").first
+    before = first.bounding_box()["x"]
+    box.evaluate("e => { e.scrollLeft = 40; }")
+    page.wait_for_function("() => document.querySelector('.vaekit-scrolls.midway table')")
+    assert abs(first.bounding_box()["x"] - before) < 1
+    box.evaluate("e => { e.scrollLeft = 9999; }")
+    page.wait_for_function("() => document.querySelector('.vaekit-scrolls.at-end table')")
+
+
+SLOW = {"offline": False, "latency": 40, "downloadThroughput": 200_000, "uploadThroughput": 200_000}  # 1.6 Mbit/s
+PAINTED = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("path", ["book/intro.html", "notebooks/01_vae.html", "notebooks/04_jacobian_l1.html"])
+def test_a_page_is_light_and_shows_its_text_soon(html, browser, zipped_address, path):
+    """At 1.6 Mbit/s with gzip: text within 2.5 s, and at most 1.5 MB until everything in sight is there."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    page = context.new_page()
+    session = context.new_cdp_session(page)
+    sizes = []
+    session.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+    session.send("Network.enable")
+    session.send("Network.emulateNetworkConditions", SLOW)
+    page.goto(f"{zipped_address}/{path}", timeout=120_000)
+    page.wait_for_timeout(1500)
+    painted = page.evaluate(PAINTED)
+    context.close()
+    assert sum(sizes) < 1_500_000
+    assert painted < 2_500 * max(1, os.getloadavg()[0] / (os.cpu_count() or 1))  # a busy machine is not a slow line
+
+
+def test_pages_carry_no_picture_and_no_script_before_their_text(html):
+    for path in pages(html):
+        text = (html / path).read_text(encoding="utf-8")
+        assert "fontawesome" not in text.split("<body")[0] and "thebe" not in text.lower(), path
+        assert re.findall(r'<i class="fa[^>]*>', text) == [], path
+        if path.startswith("notebooks/"):
+            shown = re.sub(r"<script type=.application/.*?</script>", "", text, flags=re.DOTALL)
+            assert "data:image/png;base64" not in shown
+            for tag in re.findall(r'<img [^>]*src="[^"]*_images/[^"]*"[^>]*>', text):
+                assert ("width=" in tag and "height=" in tag and 'loading="lazy"' in tag) or "vaekit-live" in text, tag
+
+
+def test_names_sections_equations_and_words_are_links(html):
+    text = (html / "notebooks" / "01_vae.html").read_text(encoding="utf-8")
+    assert 'href="../book/api/bounds.html#vaekit.bounds.elbo"' in text  # in code and in text
+    assert 'href="#equation-1-3"' in text and 'id="equation-1-3"' in text
+    assert re.search(r'href="#what-the-plain-vae-leaves-open">Section 10</a>', text)
+    assert 'href="../book/glossary.html#term-ELBO"' in text and 'id="figure-1-1"' in text
+    for path in pages(html):
+        page = (html / path).read_text(encoding="utf-8")
+        for anchor in re.findall(r'href="#((?:equation|figure)-[\d-]+)"', page):
+            assert f'id="{anchor}"' in page, f"{path}: {anchor}"
+
+
 @pytest.mark.browser
 def test_mathematics_is_typeset(page):
     page.open("book/notation.html")
@@ -294,7 +418,8 @@ def test_the_zipped_book_works_from_disk(html, browser, tmp_path):
     page.on("pageerror", lambda e: HARMLESS not in str(e) and faults.append(str(e)))
     page.on("request", lambda r: r.url.startswith(("file:", "data:", "blob:")) or faults.append(r.url))
     page.goto((root / "index.html").as_uri())
-    page.wait_for_url("**/book/intro.html")
+    page.get_by_role("link", name="Read chapter 1").click()
+    page.wait_for_url("**/notebooks/01_vae.html")
     page.goto((root / "notebooks" / "02_hamiltonian_vae.html").as_uri())
     page.wait_for_selector("mjx-container")
     page.wait_for_selector(".noUi-handle")

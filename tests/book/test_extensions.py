@@ -1,0 +1,156 @@
+"""What makes the book's pages from the notebooks: pictures into files, light pages, links, the scoreboard."""
+
+import base64
+import importlib.util
+import io
+import json
+import re
+import sys
+
+import pytest
+import yaml
+from PIL import Image
+
+from tools import layout, scoreboard
+from tools.notebooks import FOLDER, ROOT, read_script, tags
+
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+
+def extension(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "book" / "_ext" / f"{name}.py")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+front, light, links, pictures = map(extension, ("front", "light", "links", "pictures"))
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_goes_into_a_file_with_its_size(tmp_path):
+    buffer = io.BytesIO()
+    Image.new("RGB", (7, 5)).save(buffer, format="png")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    inside = f'<p><img alt="a" src="data:image/png;base64,{data}" style="x"></p>'
+    text = pictures.take_out(inside, tmp_path / "_images", "../_images/")
+    name = re.search(r'src="../_images/(\w+\.png)"', text)[1]
+    assert (tmp_path / "_images" / name).read_bytes() == buffer.getvalue()
+    for wanted in ('alt="a"', 'style="x"', 'width="7"', 'height="5"', 'loading="lazy"'):
+        assert wanted in text
+    assert "base64" not in text and pictures.take_out(text, tmp_path, "../_images/") == text
+
+
+# --- light pages -----------------------------------------------------------------------------------------------------
+
+PAGE = """<html><head>
+<script src="_static/documentation_options.js?v=1"></script>
+<!-- So that users can add custom icons -->
+<script src="_static/scripts/fontawesome.js?digest=1"></script>
+<script>const THEBE_JS_URL = "https://unpkg.com/thebe"; const a = 1</script>
+<script async="async" src="_static/sphinx-thebe.js?v=1"></script>
+<script src="_static/page.js"></script>
+<script type="application/vnd.jupyter.widget-state+json">{"state": {}}</script>
+</head><body><i class="fa-solid fa-list"></i> <i class="fab fa-unheard-of"></i></body></html>"""
+
+
+def test_a_page_loses_what_it_does_not_use():
+    once = light.lighten(PAGE, {"list": 'viewBox="0 0 1 1"><path d="M0"/>'}, "const OPTIONS = 1;")
+    assert "fontawesome" not in once and "thebe" not in once.lower()
+    assert '<script defer src="_static/page.js"></script>' in once
+    assert "<script>const OPTIONS = 1;</script>" in once  # inline scripts need them at once
+    assert once.index("widget-state") > once.index("<body")
+    assert '<svg class="svg-inline--fa fa-solid fa-list" aria-hidden="true" viewBox="0 0 1 1">' in once
+    assert '<i class="fab fa-unheard-of"></i>' in once
+    assert light.lighten(once, {}, "const OPTIONS = 1;") == once
+
+
+def test_the_front_page_at_the_root_resolves_its_links_as_it_did():
+    html = '<head><title>A &#8212; A</title><link href="https://x.org/book/intro.html" rel="canonical"/></head>'
+    html = front.at_the_root(html, "book/intro.html", "https://x.org/")
+    assert '<head>\n<base href="book/intro.html"/>' in html and f"<title>{front.TITLE}</title>" in html
+    assert '<link href="https://x.org/" rel="canonical"/>' in html
+
+
+# --- links -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("as section 6 says", ["section 6"]),
+        ("Section 10 of chapter 2", ["Section 10", "chapter 2"]),
+        ("equation (1.3) and (2.6)", ["equation (1.3)", "(2.6)"]),
+        ("Exercise 2, figure 3.1.", ["Exercise 2", "figure 3.1"]),
+        ("intersection 6, f(1.5, 2), 3.1", []),
+    ],
+)
+def test_what_a_reader_would_click_on_is_found(text, found):
+    assert [match[0].removesuffix(" of ") for match in links.REFERENCE.finditer(text)] == found
+
+
+def test_the_library_is_known_by_its_names():
+    assert links.library()["elbo"] == "vaekit.bounds.elbo"
+    assert links.CALL.fullmatch("fit(model, elbo)")[1] == "fit" and links.CALL.fullmatch("a + b") is None
+
+
+# --- the scoreboard --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("condition", "word"),
+    [
+        ("a > 1", "holds"), ("a < 1", "does not hold"), ("a > 1.9", "undecided"), ("b > a", "undecided"),
+        ("exact < b", "holds"), ("exact > 0.5", "undecided"),
+    ],
+)  # fmt: skip
+def test_a_verdict_counts_what_lies_beyond_two_standard_errors(condition, word):
+    values = {"a": {"mean": 2.0, "standard_error": 0.1}, "b": {"mean": 2.2, "standard_error": 0.1}, "exact": 0.5}
+    assert scoreboard.verdict(condition, values) == word
+
+
+def test_a_condition_of_another_form_is_refused():
+    with pytest.raises(ValueError, match="holds: expected a condition"):
+        scoreboard.verdict("a >= b", {})
+
+
+def test_the_scoreboard_reads_the_best_run(tmp_path):
+    entry = {"claim": "C", "chapter": "08_x", "paper": "P", "source": "s", "ours": "{v} nats", "holds": "v > 0"}
+    (tmp_path / "scores.yml").write_text(yaml.safe_dump([entry | {"values": {"v": "a.b_0.1"}}]))
+    assert scoreboard.lines(tmp_path / "scores.yml", tmp_path)[0].verdict == "not run"
+    (tmp_path / "08_x").mkdir()
+    for profile, mean in (("cpu", 5.0), ("gpu", -1.0)):
+        record = {"profile": profile, "values": {"a": {"b_0.1": {"mean": mean, "standard_error": 0.25}}}}
+        (tmp_path / "08_x" / f"{profile}.json").write_text(json.dumps(record))
+    line = scoreboard.lines(tmp_path / "scores.yml", tmp_path)[0]
+    assert (line.ours, line.profile, line.verdict) == ("−1.00 ± 0.25 nats", "gpu", "does not hold")
+
+
+def test_the_readme_has_the_scoreboard_of_the_stored_runs(tmp_path):
+    copy = tmp_path / "README.md"
+    copy.write_text((ROOT / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
+    assert not scoreboard.main(copy), "python -m tools.scoreboard"
+
+
+# --- the chapters' code ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("[0-9]*.py")), ids=lambda path: path.name)
+def test_no_open_line_of_code_is_wider_than_the_page(path):
+    cells = [cell for cell in read_script(path).cells if cell.cell_type == "code"]
+    long = [line for cell in cells if "hide-input" not in tags(cell) for line in layout.long_lines(cell.source)]
+    assert long == [], "python -m tools.layout"
+
+
+def test_the_layout_keeps_what_code_does():
+    source = (
+        'words = f"Some words and {number:.2f} and many more words, so that the line is far too long for a page"\n'
+        "value = 1  # and a comment behind it that goes on and on until it is wider than any page of this book\n"
+    )
+    laid_out = layout.lay_out(source)
+    assert layout.long_lines(laid_out) == [] and layout.lay_out(laid_out) == laid_out
+    names = {"number": 2}
+    exec(laid_out, names)
+    assert names["words"] == "Some words and 2.00 and many more words, so that the line is far too long for a page"
