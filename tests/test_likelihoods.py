@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -105,3 +106,17 @@ def test_bits_per_dim():
     assert bits_per_dim(nats, (1, 2, 3)).item() == pytest.approx(2.0)
     uniform = -categorical256(torch.zeros(1, 2, 3, 256).double()).log_prob(torch.zeros(1, 2, 3).double()).sum()
     assert bits_per_dim(uniform, (1, 2, 3)).item() == pytest.approx(8.0)
+
+
+def test_the_order_of_levels_in_memory_does_not_matter():
+    """Logits as a convolution leaves them, `[N, 256, H, W]` in memory, and as `[N, H, W, 256]`; also under vmap."""
+    g = torch.Generator().manual_seed(0)
+    channels = torch.randn(3, 1, 256, 4, 5, generator=g, dtype=torch.float64)
+    x = torch.randint(256, (3, 1, 4, 5), generator=g).double() / 255
+    expected = F.log_softmax(channels.movedim(2, -1).contiguous(), -1)
+    expected = expected.gather(-1, (x * 255).round().long()[..., None]).squeeze(-1)
+    for logits in (channels.movedim(2, -1), channels.movedim(2, -1).contiguous()):
+        torch.testing.assert_close(categorical256(logits).log_prob(x), expected)
+        each = torch.func.vmap(lambda one, pixels: categorical256(one).log_prob(pixels))(logits, x)
+        torch.testing.assert_close(each, expected)
+    assert categorical256(channels.movedim(2, -1)).log_probs.movedim(-1, -3).is_contiguous()  # no copy was made

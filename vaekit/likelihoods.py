@@ -63,7 +63,12 @@ class Categorical256(Distribution):
         """
         if logits.shape[-1:] != (self.levels,):
             raise ValueError(f"logits: expected a last dimension of {self.levels}, got shape {tuple(logits.shape)}")
-        self.log_probs = F.log_softmax(logits, dim=-1)  # [..., 256]
+        # a network has its 256 outputs before the image's two dimensions: there, without a copy
+        before = logits.movedim(-1, -3) if logits.ndim > 2 else logits
+        if not logits.is_contiguous() and before.is_contiguous():
+            self.log_probs = F.log_softmax(before, dim=-3).movedim(-3, -1)  # [..., 256]
+        else:
+            self.log_probs = F.log_softmax(logits, dim=-1)  # [..., 256]
         super().__init__(logits.shape[:-1], validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
