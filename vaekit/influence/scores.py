@@ -50,12 +50,17 @@ def tracin(
 
     The weight matrices of linear and convolutional layers go through factors of their gradients, which are never
     formed where that costs more; other parameters, and objectives for which factors are not exact, through `torch.func`
-    or, at the last, one image at a time. Which of these is sound is tested at every call: no parameter is left out.
+    or, at the last, one image at a time. Which of these is sound is tested at every call, in double precision, at every
+    checkpoint and on random images: no parameter is left out.
+
+    An objective that looks at the batch as a whole (a total correlation, batch normalisation without running
+    statistics) has no gradient for one image and is refused; so is one whose noise is not torch's.
 
     Args:
         model: The model; it is copied, and left as it is.
         objective: `(model, x) -> [B]`, in nats: the one that was trained. Weights that `fit` had scheduled are given by
-            `functools.partial(objective, beta=4.0)`, say.
+            `functools.partial(objective, beta=4.0)`, say. Parameters of its own count too, wherever it keeps them; only
+            modules that it finds by a global name are refused.
         checkpoints: Files that `fit` wrote, or dictionaries with `model` and `objective` (state dictionaries) and `lr`.
         train: Training images `[M, *image]`, on any device.
         test: Test images `[N, *image]`.
@@ -63,7 +68,7 @@ def tracin(
             `unbiased` (true): independent halves; else the inner product of plain averages, a positive semi-definite
             kernel, and the exact score of the objective averaged over these S draws.
             `layers` (all): names of submodules, such as `["decoder"]`, or of parameters; `objective` for those of an
-            objective that has some.
+            objective that has some. A weight that several layers share counts whole if one of them is named.
             `path` (`auto`): `layers`, `general`, `forward` (forward mode, for few test images) or `loop`; all agree.
             `chunk`: images at once; by default as many as take about 256 MB.
             `seed` (0): of the noise. `progress` (false): show a bar.
@@ -74,7 +79,8 @@ def tracin(
         for one visit of $x_i$ per checkpoint.
 
     Raises:
-        ValueError: Bad images, checkpoints, options or objective.
+        ValueError: Bad images, checkpoints, options or objective; `resume` holds scores of something else.
+        OSError: `resume` cannot be written.
         FloatingPointError: A gradient is NaN or infinite.
 
     References:
