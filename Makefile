@@ -14,7 +14,7 @@ READY := $(VENV)/ready
 SOURCES := $(shell find book notebooks vaekit tools benchmarks CHANGELOG.md CONTRIBUTING.md _config.yml -type f \
 	-not -path '*/__pycache__/*' -not -path '*/vendor/*' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null)
 
-.PHONY: help setup book links test lint experiments standalone kills sync benchmarks chapter colab offline slides student fork clean
+.PHONY: help setup book links test lint experiments standalone kills sync benchmarks chapter colab offline slides student fork mutants clean
 .DELETE_ON_ERROR:
 
 help:
@@ -33,6 +33,7 @@ help:
 	@echo "make slides [PDF=1]                        a deck for each session, no network needed: _build/slides/index.html"
 	@echo "make student [SEED=...]                    chapters without solutions, and an nbgrader course: _build/student"
 	@echo "make fork REPO=owner/name                  point badges, launch buttons and set-up cells at a fork"
+	@echo "make mutants FILES=vaekit/... N=20         change the library line by line: do the tests notice?"
 	@echo "make clean                                 remove what was built (not the environment)"
 
 setup: $(READY)
@@ -101,6 +102,9 @@ student: $(READY)
 fork: $(READY)
 	@test -n "$(REPO)" || { echo "make fork REPO=owner/name"; exit 1; }
 	@$(BIN)/python -m tools.address $(REPO)
+
+mutants: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants $(FILES) -n $(or $(N),20)
 
 clean:
 	@rm -rf _build .pytest_cache .ruff_cache .mypy_cache .hypothesis

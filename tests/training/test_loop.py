@@ -76,6 +76,57 @@ def test_global_random_state_is_left_alone(x):
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_each_process_takes_its_share_with_noise_of_its_own(x, monkeypatch):
+    """The second of two processes, whose messages to the other one are left out."""
+    monkeypatch.setattr("vaekit.training.distributed.join", lambda device: (1, 2))
+    ours, theirs = small_model(), small_model()
+    history = fit(ours, elbo, x, epochs=2, batch_size=16, lr=0.01, seed=5, device="cpu", progress=False)
+    optimizer, means = torch.optim.Adam(theirs.parameters(), lr=0.01), []
+    for epoch in range(2):
+        torch.manual_seed(mix(5, epoch, 2))
+        total = 0.0
+        for batch in torch.randperm(50, generator=generator(torch.device("cpu"), 5, epoch)).split(16):
+            nats = elbo(theirs, x[batch[1::2]])
+            optimizer.zero_grad()
+            (-nats.sum() / len(batch)).backward()
+            optimizer.step()
+            total += nats.sum().item()
+        means.append(total / 50)
+    assert same_weights(ours, theirs)
+    assert history.train == pytest.approx(means, rel=1e-6)
+
+
+def test_validation_repeats_its_noise_and_its_black_and_white_images(x):
+    """Measured in evaluation mode, on images drawn once from the seed, in batches, as a mean over all of them."""
+    grey, model, seen = x * 0.5, small_model(), []
+
+    def objective(model, images):
+        if not model.training:
+            seen.append(images.clone())
+            assert not torch.is_grad_enabled()
+        return elbo(model, images)
+
+    history = fit(model, objective, x, validation=grey, epochs=2, batch_size=16, seed=3, device="cpu", progress=False,
+                  binarise=True)  # fmt: skip
+    drawn = torch.bernoulli(grey, generator=generator(torch.device("cpu"), 3))
+    assert [len(batch) for batch in seen] == [16, 16, 16, 2] * 2
+    assert torch.equal(torch.cat(seen[:4]), drawn) and torch.equal(torch.cat(seen[4:]), drawn)
+    torch.manual_seed(mix(3))
+    with torch.no_grad():
+        nats = torch.cat([elbo(model, batch) for batch in drawn.split(16)])
+    assert history.validation[-1] == pytest.approx(nats.mean().item(), rel=1e-6)
+
+
+def test_under_half_precision_nats_are_in_full_precision(x):
+    def objective(model, images):
+        nats = elbo(model, images)
+        assert nats.dtype == torch.float32 and model.posterior(images).mean.dtype == torch.float32
+        assert torch.is_autocast_enabled("cpu")
+        return nats
+
+    fit(small_model(), objective, x, epochs=1, device="cpu", progress=False, amp=torch.bfloat16)
+
+
 def test_seed_decides(x):
     models = [small_model() for _ in range(3)]
     for model, seed in zip(models, (0, 0, 1), strict=True):

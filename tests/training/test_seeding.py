@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from vaekit.training.seeding import seeded
+from tests.pretended_gpu import pretended_gpu
+from vaekit.training.seeding import generator, mix, seeded
 
 
 def test_same_seed_same_numbers_and_the_callers_stream_goes_on():
@@ -37,3 +38,34 @@ def test_the_gpus_stream_is_scoped_too():
     with seeded(3, "cuda"):
         assert torch.equal(a, torch.randn(4, device="cuda"))
     assert torch.equal(before, torch.cuda.get_rng_state())
+
+
+def test_seeds_are_the_same_for_ever():
+    """What a chapter shows was drawn from these; another numpy or another order of mixing would draw anew."""
+    assert [mix(0), mix(5, 1, 1), mix(3, 0, 7)] == [2968811710, 3269189123, 3908964647]
+    assert generator("cpu", 5, 0).initial_seed() == 16823399
+    assert torch.randperm(6, generator=generator("cpu", 5, 0)).tolist() == [5, 4, 2, 3, 0, 1]
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_an_accelerators_stream_is_scoped_too(kind):
+    with pretended_gpu(kind) as gpu:
+        module = torch.get_device_module(gpu)
+        module.manual_seed(5)
+        expected = torch.randn(6, device=gpu).cpu()
+        module.manual_seed(5)
+        first, here = torch.randn(3, device=gpu).cpu(), torch.get_rng_state()
+        with seeded(7, gpu):
+            a, b = torch.randn(4, device=gpu).cpu(), torch.randn(4)
+        with seeded(7, gpu):
+            again = torch.randn(4, device=gpu).cpu()
+        with seeded(7):
+            assert torch.equal(b, torch.randn(4))
+        assert torch.equal(a, again)
+        assert torch.equal(torch.cat([first, torch.randn(3, device=gpu).cpu()]), expected)
+        assert torch.equal(here, torch.get_rng_state())
+
+
+def test_a_seed_that_is_no_whole_number_is_named():
+    with pytest.raises(ValueError, match="seed: expected a whole number, got 1.5"), seeded(1.5):
+        pass
