@@ -166,6 +166,15 @@ def test_a_full_disk_stops_with_a_message_and_what_was_finished_stays(monkeypatc
     assert torch.equal(stored("first", counted, torch.ones(3)), first) and count() == 2
 
 
+def test_what_a_killed_process_left_unfinished_is_removed_and_what_another_writes_now_is_not(runs):
+    old, new = runs / ".unfinished-a", runs / ".unfinished-b"
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    stored("x", counted, torch.ones(3))
+    assert not old.exists() and new.exists()
+
+
 def test_what_another_kind_of_device_computed_is_taken_after_ones_own(runs):
     stored("x", counted, torch.ones(3))
     (file,) = runs.iterdir()

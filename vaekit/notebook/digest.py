@@ -9,10 +9,9 @@ import dataclasses
 import functools
 import hashlib
 import inspect
-import sys
 from enum import Enum
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, MethodType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -20,10 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._contextlib import _DecoratorContextManager as ContextDecorator
 
-from vaekit.notebook.sources import class_source, function_source, functions_of, globals_read, installed
+from vaekit.notebook import sources
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), torch.dtype, range, slice)
-BUILT_IN = (BuiltinFunctionType, MethodDescriptorType, np.ufunc)
 BARE = frozenset(vars(nn.Module()))  # the attributes that every module has
 
 
@@ -41,22 +39,6 @@ def digest(**parts: Any) -> str:
     """
     describer = _Describer()
     return _hash(*(f"{name}={describer.of(value, name)}" for name, value in sorted(parts.items())))
-
-
-def by_name(value: Any) -> bool:
-    """Whether code belongs to this library or to an installed package: then its name stands for it."""
-    module = value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
-    if module is None or module.__name__ == "__main__":
-        return isinstance(value, BUILT_IN)
-    if module.__name__.partition(".")[0] == "vaekit":
-        return True
-    file = getattr(module, "__file__", None)
-    return file is None or installed(file)
-
-
-def _decorated(function: FunctionType) -> bool:
-    """Whether a function of the notebook has been wrapped by an installed package, as by `@torch.no_grad()`."""
-    return "__wrapped__" in vars(function) and installed(function.__code__.co_filename)
 
 
 def _hash(*words: object) -> str:
@@ -99,13 +81,13 @@ class _Describer:
                 return ["array", *_array(np.asarray(value), where)]
             case nn.Module():
                 return ["module", *self.module(value, where)]
-            case type() if by_name(value):
+            case type() if sources.by_name(value):
                 return ["name", value.__module__, value.__qualname__]
-            case FunctionType() if by_name(value):
+            case FunctionType() if sources.by_name(value):
                 return ["name", value.__module__, value.__qualname__, *self.captured(inspect.unwrap(value))]
-            case FunctionType() if _decorated(value):
+            case FunctionType() if sources.decorated(value):
                 inner = vars(value)["__wrapped__"]
-                return ["decorated", value.__code__.co_qualname, self.of(inner, where), *self.captured(value)]
+                return ["sources.decorated", value.__code__.co_qualname, self.of(inner, where), *self.captured(value)]
             case ContextDecorator():  # as torch.no_grad(); what else it remembers is the state before
                 return ["context", type(value).__qualname__, getattr(value, "mode", None)]
             case FunctionType():
@@ -117,7 +99,7 @@ class _Describer:
             case functools.partial():
                 inner = {"function": value.func, "arguments": value.args, "keywords": value.keywords}
                 return ["partial", *self.each(f"{where}, ", inner)]
-            case ModuleType() if by_name(value):
+            case ModuleType() if sources.by_name(value):
                 return ["package", value.__name__]
             case torch.device():
                 return ["device"]
@@ -137,7 +119,7 @@ class _Describer:
                 return ["dict", *keys, *(self.of(item, f"{where}[{key!r}]") for key, item in value.items())]
             case set() | frozenset():
                 return ["set", *sorted(self.of(item, f"an element of {where}") for item in value)]
-            case _ if isinstance(value, BUILT_IN):
+            case _ if isinstance(value, sources.BUILT_IN):
                 return ["name", getattr(value, "__module__", None), getattr(value, "__qualname__", value.__name__)]
             case _ if callable(wrapped := getattr(value, "__wrapped__", None)):  # as lru_cache leaves it
                 return ["wrapped", self.of(wrapped, where)]
@@ -147,20 +129,24 @@ class _Describer:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         _refuse(where, {"pathlib.PosixPath": f"the path {value}, where no file is"}.get(kind, f"a {kind}"))
 
+    def text(self, how: Any, value: Any, where: str) -> str:
+        try:
+            return how(value)
+        except ValueError as error:
+            _refuse(where, str(error))
+
     def module(self, value: nn.Module, where: str) -> list[object]:
         if hooks := [name for name, item in vars(value).items() if name.endswith("_hooks") and item]:
             _refuse(where, f"a module with {hooks[0]}")
-        names: dict[int, list[str]] = {}
-        for name, tensor in value.named_parameters(remove_duplicate=False):
-            names.setdefault(id(tensor), []).append(name)
-        tied = [group for group in names.values() if len(group) > 1]
+        pairs = list(value.named_parameters(remove_duplicate=False))
+        tied = [(a, b) for i, (a, u) in enumerate(pairs) for b, v in pairs[i + 1 :] if u is v]
         own = {**value._parameters, **value._buffers, **value._modules}
         own |= {name: item for name, item in sorted(vars(value).items()) if name not in BARE}
         return [self.of(type(value), where), value.training, tied, *self.each(f"{where}.", own)]
 
     def function(self, value: FunctionType, where: str) -> list[object]:
-        used = {name: value.__globals__[name] for name in globals_read(value)}
-        return [_read(function_source, value, where), *self.each(f"{where}: ", used), *self.captured(value)]
+        used = {name: value.__globals__[name] for name in sources.globals_read(value)}
+        return [self.text(sources.function_source, value, where), *self.each(f"{where}: ", used), *self.captured(value)]
 
     def captured(self, value: FunctionType) -> list[object]:
         """Defaults, and the variables of an enclosing function."""
@@ -174,11 +160,11 @@ class _Describer:
         return [*self.each(f"{value.__name__}: ", defaults), *self.each(f"{value.__name__}: ", cells)]
 
     def cls(self, value: type, where: str) -> list[object]:
-        written = {f.__qualname__: f for f in functions_of(value)}
+        written = {f.__qualname__: f for f in sources.functions_of(value)}
         plain = {k: v for k, v in vars(value).items() if isinstance(v, PLAIN) and not k.startswith("__")}
         names = [value.__qualname__, *getattr(value, "__annotations__", {})]
         bases = {base.__qualname__: base for base in value.__bases__}
-        return [*names, _read(class_source, value, where), *self.each(f"{where}: ", bases | plain | written)]
+        return [*names, self.text(sources.class_source, value, where), *self.each(f"{where}: ", bases | plain | written)]
 
 
 def _tensor(value: Tensor, where: str) -> list[object]:
@@ -197,16 +183,9 @@ def _array(value: np.ndarray, where: str) -> list[object]:
 
 def _ours(value: Any) -> bool:
     """Whether an object says by its attributes what it is: one of this library, of the notebook, or a distribution."""
-    ours = not by_name(type(value)) or type(value).__module__.partition(".")[0] == "vaekit"
+    ours = not sources.by_name(type(value)) or type(value).__module__.partition(".")[0] == "vaekit"
     known = dataclasses.is_dataclass(value) or isinstance(value, torch.distributions.Distribution)
     return hasattr(value, "__dict__") and (ours or known) and not isinstance(value, torch.Generator)
-
-
-def _read(how: Any, value: Any, where: str) -> str:
-    try:
-        return how(value)
-    except ValueError as error:
-        _refuse(where, str(error))
 
 
 def _refuse(where: str, what: str) -> NoReturn:

@@ -3,11 +3,16 @@
 import ast
 import dis
 import linecache
+import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorType, ModuleType
+from typing import Any
 
+import numpy as np
+
+BUILT_IN = (BuiltinFunctionType, MethodDescriptorType, np.ufunc)
 INSTALLED = tuple({Path(sysconfig.get_path(n)).resolve() for n in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
@@ -89,6 +94,22 @@ def globals_read(function: FunctionType) -> list[str]:
                 yield from inside(constant)
 
     return sorted(set(inside(function.__code__)) & set(function.__globals__))
+
+
+def by_name(value: Any) -> bool:
+    """Whether code belongs to this library or to an installed package: then its name stands for it."""
+    module = value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
+    if module is None or module.__name__ == "__main__":
+        return isinstance(value, BUILT_IN)
+    if module.__name__.partition(".")[0] == "vaekit":
+        return True
+    file = getattr(module, "__file__", None)
+    return file is None or installed(file)
+
+
+def decorated(function: FunctionType) -> bool:
+    """Whether a function of the notebook has been wrapped by an installed package, as by `@torch.no_grad()`."""
+    return "__wrapped__" in vars(function) and installed(function.__code__.co_filename)
 
 
 def _tree(code: CodeType) -> ast.AST:

@@ -5,6 +5,7 @@ the digest of its content, and is read without running any code that it might ca
 `VAEKIT_FRESH=1` leaves what is in it aside and computes anew.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -13,6 +14,7 @@ import pickle
 import re
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,6 +98,10 @@ def write(path: Path, name: str, key: str, value: Any, *, seconds: float, **more
     }  # fmt: skip
     origin |= {"torch": torch.__version__, **more}
     body = json.dumps(origin).encode() + b"\n" + buffer.getvalue()
+    for orphan in path.parent.glob(".unfinished-*"):  # of a process that was killed while it wrote
+        with contextlib.suppress(OSError):
+            if time.time() - orphan.stat().st_mtime > 3600:
+                orphan.unlink()
     handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".unfinished-")
     try:
         with os.fdopen(handle, "wb") as stream:
