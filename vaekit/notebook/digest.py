@@ -87,7 +87,7 @@ class _Describer:
                 return ["name", value.__module__, value.__qualname__, *self.captured(inspect.unwrap(value))]
             case FunctionType() if sources.decorated(value):
                 inner = vars(value)["__wrapped__"]
-                return ["sources.decorated", value.__code__.co_qualname, self.of(inner, where), *self.captured(value)]
+                return ["decorated", value.__code__.co_qualname, self.of(inner, where), *self.captured(value)]
             case ContextDecorator():  # as torch.no_grad(); what else it remembers is the state before
                 return ["context", type(value).__qualname__, getattr(value, "mode", None)]
             case FunctionType():
@@ -164,7 +164,8 @@ class _Describer:
         plain = {k: v for k, v in vars(value).items() if isinstance(v, PLAIN) and not k.startswith("__")}
         names = [value.__qualname__, *getattr(value, "__annotations__", {})]
         bases = {base.__qualname__: base for base in value.__bases__}
-        return [*names, self.text(sources.class_source, value, where), *self.each(f"{where}: ", bases | plain | written)]
+        text = self.text(sources.class_source, value, where)
+        return [*names, text, *self.each(f"{where}: ", bases | plain | written)]
 
 
 def _tensor(value: Tensor, where: str) -> list[object]:
