@@ -278,3 +278,29 @@ def test_a_resumed_run_measures_its_own_time(tmp_path):
     train(tmp_path)
     began = time.perf_counter()
     assert 0 <= train(tmp_path)[1].seconds <= time.perf_counter() - began
+
+
+def test_only_the_first_process_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr("vaekit.training.distributed.join", lambda device: (1, 2))
+    train(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_fails_as_soon_as_it_is_resumed_can_be_resumed_again(tmp_path):
+    stop = tmp_path / "stop"
+
+    def objective(model, x):
+        if stop.exists():
+            raise ZeroDivisionError
+        return elbo(model, x)
+
+    train(tmp_path, objective=objective, epochs=1)
+    before = (tmp_path / "last.pt").read_bytes()
+    stop.touch()
+    with pytest.raises(ZeroDivisionError):
+        train(tmp_path, objective=objective)
+    assert (tmp_path / "last.pt").read_bytes() == before
+    stop.unlink()
+    model, _ = train(tmp_path, objective=objective)
+    whole, _ = train(tmp_path / "whole", objective=objective)
+    assert all(torch.equal(v, whole.state_dict()[k]) for k, v in model.state_dict().items())
