@@ -14,7 +14,7 @@ READY := $(VENV)/ready
 SOURCES := $(shell find book notebooks vaekit tools benchmarks CHANGELOG.md CONTRIBUTING.md _config.yml -type f \
 	-not -path '*/__pycache__/*' -not -path '*/vendor/*' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null)
 
-.PHONY: help setup book links test lint experiments standalone kills sync benchmarks chapter colab offline slides student fork mutants clean
+.PHONY: help setup book links test lint experiments standalone kills sync benchmarks chapter colab offline slides student teach fork mutants clean
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +32,7 @@ help:
 	@echo "make offline                               the book as a zip that needs no network: _build/beyond-the-elbo.zip"
 	@echo "make slides [PDF=1]                        a deck for each session, no network needed: _build/slides/index.html"
 	@echo "make student [SEED=...]                    chapters without solutions, and an nbgrader course: _build/student"
+	@echo "make teach [SEED=...] [PDF=1]              the instructor's pack, which is no part of the book: _build/teach"
 	@echo "make fork REPO=owner/name                  point badges, launch buttons and set-up cells at a fork"
 	@echo "make mutants FILES=vaekit/... N=20         change the library line by line: do the tests notice?"
 	@echo "make clean                                 remove what was built (not the environment)"
@@ -95,6 +96,9 @@ offline: $(READY)
 
 slides: $(READY)
 	@$(BIN)/python -m tools.slides $(if $(PDF),--pdf) $(OUT)
+
+teach: $(READY)
+	@$(BIN)/python -m tools.teach --seed "$(SEED)" $(if $(PDF),--pdf) $(OUT)
 
 student: $(READY)
 	@$(BIN)/python -m tools.student --seed "$(SEED)" $(OUT)

@@ -22,8 +22,8 @@ from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 from tools import assets
+from tools.course import numbers
 from tools.course.figures import figure
-from tools.course.numbers import filled
 from tools.notebooks import ROOT
 from vaekit.notebook.live import form
 
@@ -33,6 +33,7 @@ KINDS = {
     "title": "", "claim": "", "board": "At the board", "predict": "Predict", "vote": "Vote", "show": "And the answer",
     "try": "Your turn", "live": "Try it", "break": "Break", "exit": "Exit question", "home": "At home",
 }  # fmt: skip
+ANSWER = "A full answer:"
 HEADING = re.compile(r"^(#{1,2}) (.*?) \{([^}]*)\}\n")
 OPTIONS = re.compile(r"^\*\*A\*\* .*?  \*\*B\*\*.*$", re.MULTILINE)
 FIGURE = re.compile(r"^!\[([^\]]*)\]\(figure:([\w-]+)\)$", re.MULTILINE)
@@ -117,11 +118,9 @@ def render(slide: Slide, faults: list[str]) -> str:
             faults.append(str(fault))
     parts = []
     for part in (text, slide.notes):
-        try:
-            parts.append(filled(part))
-        except ValueError as fault:
-            faults.append(str(fault))
-            parts.append(re.sub(r"\{\{.*?\}\}", "…", part))
+        result, missing = numbers.shown(part)
+        parts.append(result)
+        faults += missing
     parts[0] = OPTIONS.sub(lambda m: "- " + re.sub(r"\s{2,}(?=\*\*[B-D]\*\*)", "\n- ", m[0]), parts[0])
     level = 1 if slide.kind == "title" else 2
     pill = f'<p class="pill">{KINDS[slide.kind]}</p>' if KINDS[slide.kind] else ""
@@ -170,13 +169,18 @@ def write_pdf(page: Path, query: str = "") -> Path:
     return pdf
 
 
-def write(folder: Path) -> list[str]:
+def without_answer(slide: Slide) -> Slide:
+    """The slide as it is published: the model answer to an exit question is in the instructor's pack alone."""
+    return slide._replace(notes=slide.notes.partition(ANSWER)[0].strip()) if slide.kind == "exit" else slide
+
+
+def write(folder: Path, *, answers: bool = False) -> list[str]:
     """Write all decks, a page that lists them, and what they load; returns what was missing."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("mathjax", "reveal"):
         root = assets.VENDOR / f"{name}-{assets.PACKAGES[name][1]}"
         shutil.copytree(root, folder / name, dirs_exist_ok=True)
-    written = decks()
+    written = decks() if answers else {name: [*map(without_answer, deck)] for name, deck in decks().items()}
     faults = [fault for name, slides in written.items() for fault in write_deck(name, slides, folder)]
     items = "".join(
         f'<li><a href="{name}.html">{html.escape(slides[0].heading)}</a>, {len(slides)} slides</li>'

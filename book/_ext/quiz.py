@@ -9,9 +9,12 @@ A file is a list of questions:
           reason: Why it is right.
         - text: That.
           reason: Why it is wrong.
+
+A question that looks back at another chapter says `about: 1 §3`.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +36,10 @@ def load(path: Path) -> list[dict[str, Any]]:
         raise ValueError(f"{path.name}: expected a list of questions")
     for number, question in enumerate(questions, 1):
         where = f"{path.name}, question {number}"
-        if not isinstance(question, dict) or set(question) != {"question", "options"}:
+        if not isinstance(question, dict) or set(question) - {"about"} != {"question", "options"}:
             raise ValueError(f"{where}: expected 'question' and 'options'")
+        if not re.fullmatch(r"\d §\d+", str(question.get("about", "1 §1"))):
+            raise ValueError(f"{where}: expected 'about' such as '1 §3', got {question['about']!r}")
         options = question["options"]
         for option in options:
             texts = [option.get("text"), option.get("reason")]

@@ -23,6 +23,19 @@ def test_a_quiz_cannot_be_passed_by_its_looks(chapter):
     lengths = [[len(option["text"]) for option in question["options"]] for question in questions]
     longest = [row.index(max(row)) == place for row, place in zip(lengths, places, strict=True)]
     assert sum(longest) <= len(questions) / 2  # always the longest would do
+    for number, (row, place) in enumerate(zip(lengths, places, strict=True), 1):
+        others = [length for k, length in enumerate(row) if k != place]
+        far = max(others) - min(others) > 8 or max(row) > 12  # among numbers length says nothing
+        assert not far or 0.55 * min(others) <= row[place] <= 1.15 * max(others), f"question {number}: told by length"
+
+
+@pytest.mark.parametrize("chapter", [chapter for chapter in QUIZZES if chapter[:2] != "01"])
+def test_a_quiz_looks_back(chapter):
+    about = [str(question["about"]) for question in quiz.load(QUIZZES[chapter]) if "about" in question]
+    assert about and all(int(section[0]) < int(chapter[:2]) for section in about)
+    for section in about:
+        (script,) = FOLDER.glob(f"0{section[0]}_*.py")
+        assert f"\n# ## {section.split('§')[1]}. " in script.read_text(encoding="utf-8")
 
 
 def test_every_quiz_belongs_to_a_chapter():
@@ -40,6 +53,7 @@ def test_every_quiz_belongs_to_a_chapter():
         (lambda q: q[0]["options"][1].update(right=True), "one option to be right"),
         (lambda q: q[0]["options"][0].pop("right"), "one option to be right"),
         (lambda q: q.clear(), "a list of questions"),
+        (lambda q: q[0].update(about="chapter 1"), "'about' such as '1 §3', got 'chapter 1'"),
     ],
 )
 def test_a_bad_quiz_is_refused(tmp_path, change, says):

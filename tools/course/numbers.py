@@ -57,12 +57,8 @@ def one(chapter: str, place: str, how: str | None = None) -> str:
     raise ValueError(f"{chapter}, {place}: no way to write a number is called {how!r}")
 
 
-def filled(text: str) -> str:
-    """A text with every `{{chapter: place | how}}` replaced.
-
-    Raises:
-        ValueError: A number does not exist; the message names all of them.
-    """
+def shown(text: str) -> tuple[str, list[str]]:
+    """A text with every `{{chapter: place | how}}` replaced, by an ellipsis where there is none, and the faults."""
     faults = []
 
     def replace(match: re.Match[str]) -> str:
@@ -72,7 +68,16 @@ def filled(text: str) -> str:
             faults.append(str(fault))
             return "…"
 
-    result = WHERE.sub(replace, text)
+    return WHERE.sub(replace, text), faults
+
+
+def filled(text: str) -> str:
+    """As `shown`, but all numbers must be there.
+
+    Raises:
+        ValueError: A number does not exist; the message names all of them.
+    """
+    result, faults = shown(text)
     if faults:
         raise ValueError("; ".join(faults))
     return result
