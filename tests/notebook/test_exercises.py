@@ -64,7 +64,8 @@ def todo(x):
         (lambda x: "a", "not right yet: your function is to return numbers, got text."),
         (lambda x: {}, "not right yet: your function is to return numbers, got a dictionary."),
         (lambda x: [1.0, "a"], "not right yet: your function is to return numbers, got a list of 2."),
-        (lambda x: total(x) * 1j, "not right yet: your function is to return numbers, got a tensor of complex numbers of shape (2,)."),
+        (lambda x: total(x) * 1j,
+         "not right yet: your function is to return numbers, got a tensor of complex numbers of shape (2,)."),
         (lambda x: total(x) if x[0, 0] == 1 else None, "not filled in yet: your function returns None."),
     ],
 )

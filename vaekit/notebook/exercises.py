@@ -46,10 +46,10 @@ def check(
     `check("1.4", free_bits)` is all that an exercise of the book needs: what is right, on which inputs, and which
     mistakes are to be recognised, is in `vaekit.notebook.references`. For an exercise of your own hand in `expected`.
 
-    A wrong answer never raises; the line says what is wrong with it: not filled in, an exception, an endless loop (60
-    seconds, where the platform can stop it), another type or shape, a mean where a sum is due, a factor, a sign, an
-    offset, NaN, or else where it is furthest off. An objective is compared in value and in all gradients, in
-    expectation over its draws.
+    A wrong answer never raises; the line says what is wrong with it: not filled in, an exception, an endless loop (30
+    seconds of computing, where the platform can stop it), another type or shape, a mean where a sum is due, a factor,
+    a sign, an offset, NaN, or else where it is furthest off. An objective is compared in value and in all gradients,
+    in expectation over its draws.
 
     Args:
         name: Of an exercise of the book, such as "1.4"; or else what begins the line, such as "Exercise 1".

@@ -172,7 +172,7 @@ EXERCISES = {
             "the momentum at the end is subtracted": lambda *a: _affine(*a) + 2 * _kinetic(*a),
             "the guess's entropy is missing": lambda *a: _affine(*a) - math.log(a[7]) - 0.5 * math.log(2 * math.pi * math.e),
             "u, the height of the valley's floor, is missing": lambda *a: _affine(*a) + a[5],
-            "the mean square of z_0 - m has two terms: offset² and s²": lambda *a: _affine(*a[:6], 0.0, a[7]),
+            "the mean square of z_0 - m has two terms: offset² and s²": lambda A, B, E, F, c, u, o, s: _affine(A, B, E, F, c, u, 0.0, s),
             "is a 1/2 missing at the curvature?": lambda A, B, E, F, c, u, o, s: _affine(A, B, E, F, 2 * c, u, o, s),
             "the potential is subtracted: log p(x, z) = -U": lambda A, B, E, F, c, u, o, s: _affine(A, B, E, F, -c, -u, o, s),
             "γ_0 moves z_K as well: B counts": lambda A, B, E, F, c, u, o, s: _affine(A, 0.0, E, F, c, u, o, s),

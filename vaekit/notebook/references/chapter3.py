@@ -73,7 +73,7 @@ def _exact_elbo(model: VAE, x: Tensor, samples: int = 1) -> Tensor:
     return model.log_likelihood(x, q_z.mean) - spread - kl_divergence(q_z, model.prior)
 
 
-def _by_posterior(model: VAE, bound: Callable, x: Tensor, steps: int, lr: float, adapt: str = "posterior") -> Tensor:
+def _by_posterior(model: VAE, bound: Callable, x: Tensor, steps: int, lr: float, *, adapt: str = "posterior") -> Tensor:
     return likelihood_regret(model, x, bound=bound, adapt=adapt, steps=steps, lr=lr, progress=False).detach()  # type: ignore[arg-type]
 
 

@@ -106,7 +106,7 @@ EXERCISES = {
             "multiply by the rate of each checkpoint, not by their mean": lambda g, h, r: _pushes(g, h, r.mean().expand_as(r)),
             "sum over the checkpoints, do not average": lambda g, h, r: _pushes(g, h, r / len(r)),
             "this is the last checkpoint alone": lambda g, h, r: _pushes(g[-1:], h[-1:], r[-1:]),
-            "inner products are to be taken at one checkpoint each, before the sum": lambda g, h, r: r.mean() * sum(g) @ sum(h).T,
+            "inner products are to be taken at one checkpoint each, before the sum": lambda g, h, r: r.mean() * torch.stack(g).sum(0) @ torch.stack(h).sum(0).T,
             "training images are rows, test images columns": lambda g, h, r: _pushes(g, h, r).T,
         },
     ),
