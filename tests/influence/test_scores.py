@@ -434,7 +434,7 @@ def test_products_of_factors():
         ({"chunk": 0}, "chunk: expected at least 1"),
         ({"layers": ["dekoder"]}, "layers: expected names among or within decoder.net.0"),
         ({"path": "fast"}, "path: expected one of auto"),
-        ({"objective": lambda model, x: elbo(model, x).sum()}, r"objective: expected shape \[1\]"),
+        ({"objective": lambda model, x: elbo(model, x).sum()}, r"objective: expected shape \[4\], got \(\)"),
     ],
 )
 def test_bad_input(change, message):

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from vaekit import checks
-from vaekit.influence.scored import Scored
+from vaekit.influence.scored import Scored, first_of_batch
 from vaekit.training.checkpoints import load_checkpoint
+from vaekit.training.objectives import strangers
+from vaekit.training.probes import check_one_by_one
+from vaekit.training.seeding import seeded
 
 Checkpoint = Path | str | dict[str, Any]
 Objective = Callable[..., Tensor]
@@ -80,6 +83,22 @@ def parameters_that_count(scored: Scored, layers: Sequence[str] | None) -> list[
     if not names:
         raise ValueError("layers: expected at least one trainable parameter, got none")
     return list(names)
+
+
+def check_objective(scored: Scored, names: Sequence[str], images: Tensor) -> None:
+    """Refuse an objective that is no function of one image, the noise and the parameters that are known.
+
+    Raises:
+        ValueError: It looks at other images, draws noise that cannot be repeated, or has parameters that are not found.
+    """
+    check_one_by_one(lambda x, seed: first_of_batch(scored, names, x, seed), images)
+    with torch.enable_grad(), seeded(0, images.device):
+        unknown = strangers(scored(images[:1]), ())  # known parameters are frozen
+    if unknown:
+        raise ValueError(
+            f"objective: expected its parameters in the model or in the objective itself, got others, of shapes "
+            f"{unknown}; pass a module that it uses as an argument (functools.partial), or freeze it"
+        )
 
 
 def noise_seeds(seed: int, checkpoints: int, samples: int, *, unbiased: bool) -> list[list[list[int]]]:

@@ -13,15 +13,20 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from vaekit import checks
-from vaekit.influence.asked import Checkpoint, Objective, noise_seeds, parameters_that_count, read_checkpoints
+from vaekit.influence.asked import (
+    Checkpoint,
+    Objective,
+    check_objective,
+    noise_seeds,
+    parameters_that_count,
+    read_checkpoints,
+)
 from vaekit.influence.factors import Gradients, cross, own
 from vaekit.influence.gradients import PerImage
 from vaekit.influence.paths import Paths
-from vaekit.influence.scored import Scored, directional, first_of_batch
+from vaekit.influence.scored import Scored, directional
 from vaekit.training.checkpoints import ensure_writable, load_checkpoint, save_checkpoint
 from vaekit.training.description import digest
-from vaekit.training.objectives import strangers
-from vaekit.training.probes import check_one_by_one
 from vaekit.training.seeding import seeded
 
 BUDGET = 2**26  # numbers that the gradients of one piece may take: 256 MB in single precision
@@ -66,7 +71,7 @@ class Run:
         self.seeds = noise_seeds(seed, len(self.checkpoints), samples, unbiased=unbiased)
         self.load(0)
         some = torch.stack([train[0], train[len(train) // 2]]).to(self.device)
-        self._check_objective(some)
+        check_objective(self.scored, self.names, some)
         with checks.trusted():
             paths = Paths(self.scored, self.names, some, self.load, len(self.checkpoints))
             way, self.forward = paths.choose(path, queries=None if test is None else len(test))
@@ -74,17 +79,6 @@ class Run:
             flat = [s for of_checkpoint in self.seeds for half in of_checkpoint for s in half]
             self.gradient = PerImage(self.scored, self.names, way, some[:1], len(self.seeds[0][0]), seeds=flat[:64])
         self.chunk = chunk or min(AT_MOST, max(1, BUDGET // (len(self.seeds[0]) * self.gradient.numbers)))
-
-    def _check_objective(self, images: Tensor) -> None:
-        """Refuse an objective that is no function of one image, the noise and the parameters that are known."""
-        check_one_by_one(lambda x, seed: first_of_batch(self.scored, self.names, x, seed), images)
-        with torch.enable_grad(), seeded(0, self.device):
-            unknown = strangers(self.scored(images[:1]), ())  # known parameters are frozen
-        if unknown:
-            raise ValueError(
-                f"objective: expected its parameters in the model or in the objective itself, got others, of shapes "
-                f"{unknown}; pass a module that it uses as an argument (functools.partial), or freeze it"
-            )
 
     def load(self, index: int) -> None:
         """Put a checkpoint's weights in place."""
