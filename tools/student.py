@@ -9,9 +9,11 @@ import re
 from pathlib import Path
 
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 
 from tools.course.draw import the_seed
 from tools.course.nbgrader import write_course
+from tools.course.quizzes import quiz
 from tools.notebooks import FOLDER, ROOT, read_script, tags, write
 
 DERIVATION = re.compile(r"\n*<details><summary>Solution</summary>\n.*?</details>\n*", re.DOTALL)
@@ -35,11 +37,25 @@ def without_solutions(chapter: NotebookNode) -> NotebookNode:
     return NotebookNode({**chapter, "cells": cells})
 
 
+def folded_quiz(chapter: str) -> NotebookNode:
+    """A chapter's quiz as a cell: each option is a fold whose inside says whether it is right, and why."""
+    lines = ["## Quiz", "", "Choose an answer and open it."]
+    for number, question in enumerate(quiz.load(quiz.FOLDER / f"{chapter}.yml"), 1):
+        lines += ["", f"**{number}.** {question['question']}", ""]
+        for letter, option in zip("ABCDEFGH", question["options"], strict=False):
+            verdict = "✓ Right." if option.get("right") else "✗ No."
+            lines += [f"<details><summary>{letter} · {option['text']}</summary>", "", f"{verdict} {option['reason']}"]
+            lines += ["", "</details>"]
+    return new_markdown_cell("\n".join(lines), id="quiz")
+
+
 def main(folder: Path, seed: str) -> None:
     """Write the chapters and the course."""
     (folder / "chapters").mkdir(parents=True, exist_ok=True)
     for script in sorted(FOLDER.glob("[0-9]*.py")):
-        write(without_solutions(read_script(script)), folder / "chapters" / f"{script.stem}.ipynb")
+        chapter = without_solutions(read_script(script))
+        chapter.cells.append(folded_quiz(script.stem))
+        write(chapter, folder / "chapters" / f"{script.stem}.ipynb")
     write_course(folder / "course", seed)
     print(
         f"To hand out: {folder}/chapters. To grade with nbgrader: {folder}/course. Seed: {seed} (keep it to yourself)"

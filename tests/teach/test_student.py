@@ -37,6 +37,9 @@ def test_no_solution_and_no_output_is_left_in_a_chapter(chapter, folder):
     script = notebooks.read_script(notebooks.FOLDER / f"{chapter}.py")
     for lesson in re.findall(r"^## \d+\. .*", "\n".join(c.source for c in script.cells), re.MULTILINE):
         assert lesson in text
+    assert len(re.findall(r"^\*\*\d\.\*\* ", notebook.cells[-1].source, re.MULTILINE)) >= 5  # its quiz
+    solutions = [c.source for c in script.cells if c.cell_type == "code" and "solution" in notebooks.tags(c)]
+    assert not any(source in text for source in solutions if "### BEGIN SOLUTION" not in source)
     stubs = [cell.source for cell in notebook.cells if {"solution", "exercise"} & set(notebooks.tags(cell))]
     assert stubs
     for cell in script.cells:

@@ -34,7 +34,14 @@ def keys(seed: str, points: Mapping[str, Mapping[str, int]]) -> str:
         found = assignment(chapter, seed)
         total = sum(part.points for part in found.parts)
         out += ["", f"# Chapter {int(chapter[:2])}", "", found.task.strip(), "", "### Model answer", ""]
-        out += ["```python", found.answer.strip(), "```", "", "### Tests", ""]
+        out += [
+            "```python",
+            re.sub(r"\n *### (BEGIN|END) SOLUTION", "", found.answer.strip()),
+            "```",
+            "",
+            "### Tests",
+            "",
+        ]
         out += ["| part | points | call | right |", "|:--|--:|:--|--:|"]
         out += [
             f"| {part.name} | {points[chapter][part.name] if k == 0 else ''} | `{test.call}` | {test.expected:.6g} |"
