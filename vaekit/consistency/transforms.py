@@ -55,8 +55,8 @@ def affine(
         [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
     """
     _check(x)
-    checks.between(angle, -math.inf, math.inf, "angle")
-    checks.between(translation, -math.inf, math.inf, "translation")
+    for name, value in {"angle": angle, "translation": translation}.items():
+        checks.between(value, -math.inf, math.inf, name)
     checks.between(scale, 0, math.inf, "scale")
     checks.between(shear, -90, 90, "shear")
     n, _, height, width = x.shape
@@ -108,12 +108,11 @@ class RandomAffine:
         """From images `[B, C, H, W]` to transformed ones of the same shape."""
         _check(x)
         n, _, height, width = x.shape
-        size = torch.tensor([width, height], dtype=x.dtype, device=x.device)
         angle, kappa, t_x, t_y = 2 * torch.rand(4, n, dtype=x.dtype, device=x.device) - 1  # each [B], in [-1, 1]
         return affine(
             x,
             angle=self.degrees * angle,
-            translation=self.translate * size * torch.stack([t_x, t_y], -1),
+            translation=self.translate * x.new_tensor([width, height]) * torch.stack([t_x, t_y], -1),
             scale=_uniform(x, self.scale),
             shear=self.shear * kappa,
         )
@@ -195,7 +194,7 @@ def _check_interval(interval: tuple[float, float], name: str) -> None:
     if not isinstance(interval, tuple | list) or len(interval) != 2:
         raise ValueError(f"{name}: expected two numbers, got {checks.shown(interval)}")
     low, high = interval
-    for value in interval:
-        checks.positive(value, name)
-    if not 0 < low <= high < float("inf"):
+    checks.positive(low, name)
+    checks.positive(high, name)
+    if not low <= high:
         raise ValueError(f"{name}: expected 0 < low <= high, got {low} and {high}")

@@ -2,9 +2,8 @@ r"""A VAE with two levels of latent variables, whose posterior and prior are dis
 
 The upper level $z_2$ says what the picture is about, the lower level $z_1$, given $z_2$, how it looks. Since q(z|x) and
 p(z) know how to draw, to give log-probabilities and their divergence, what asks no more of them takes this model as it
-takes a plain one: `elbo`, `importance_bound`, `log_evidence`, `Consistency`, `HamiltonianBound`, `JacobianL1`,
-`FactorVAE`, `annealed_capacity`, `dip_vae`, likelihood regret, `tracin`. Not so `PlanarBound`, `beta_tcvae`,
-`active_units` and `mutual_information`: they ask for latents that are independent given the image, and say so.
+takes a plain one. Not so `PlanarBound`, `beta_tcvae`, `active_units` and `mutual_information`: they ask for latents
+that are independent given the image, and say so.
 """
 
 import math
@@ -124,8 +123,7 @@ class TwoLevelVAE(VAE):
     ) -> None:
         """See the class."""
         _check(latent_dims)
-        heads = {"upper_head": upper_head, "lower_head": lower_head, "prior_head": prior_head}
-        for name, head in heads.items():
+        for name, head in {"upper_head": upper_head, "lower_head": lower_head, "prior_head": prior_head}.items():
             checks.module(head, name)
         super().__init__(encoder, decoder, latent_dim=sum(latent_dims), likelihood=likelihood)
         self.upper_head, self.lower_head, self.prior_head = upper_head, lower_head, prior_head

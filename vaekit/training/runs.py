@@ -94,7 +94,7 @@ class Run:
         """Remember the weights that the caller's model is left with, so that the run goes on if it comes back."""
         if self.folder is None or ascent.rank > 0 or not (self.folder / "last.pt").exists():
             return
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # a kindness: nothing depends on it
             state = load_checkpoint(self.folder / "last.pt")
             if (left := digest(ascent.weights())) not in _digests(state):
                 save_checkpoint(self.folder / "last.pt", state | {"known": sorted({*state["known"], left})})
