@@ -30,6 +30,7 @@ def without_solutions(chapter: NotebookNode) -> NotebookNode:
             continue
         if cell.cell_type == "markdown":
             cell.source = DERIVATION.sub("\n\n*Your derivation here.*\n\n", cell.source).strip()
+            cell.source = cell.source.replace(" The solutions are folded.", "")
         else:
             cell.source = SOLUTION.sub(lambda m: "\n".join(m[1] + line for line in STUB.split("\n")), cell.source)
         if cell.source:
