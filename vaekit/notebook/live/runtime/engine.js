@@ -13,7 +13,7 @@ vaekitLive.part("engine", () => {
   };
   /** An array: 32 or 16 bits a number, or a few bits and one scale for each row. */
   const array = ({ bits, shape, data, scale }) => {
-    const size = shape.reduce((a, b) => a * b, 1), raw = bytes(data), values = new Float32Array(size);
+    const size = shape.reduce((a, b) => a * b, 1), raw = bytes(data), values = new Float64Array(size);
     if (raw.length !== Math.ceil((size * bits) / 8)) throw new Error("its weights are damaged");
     const view = new DataView(raw.buffer);
     if (bits === 32) for (let i = 0; i < size; i++) values[i] = view.getFloat32(4 * i, true);
@@ -43,15 +43,39 @@ vaekitLive.part("engine", () => {
     for (; k < length; k++) s0 += a[i + k] * b[j + k];
     return s0 + s1 + s2 + s3;
   };
-  const add = (factor, a, i, b, j, length) => {
-    if (factor !== 0) for (let k = 0; k < length; k++) b[j + k] += factor * a[i + k];
+  /** All inner products of rows of a [rows, length], from `at` on, and of b [columns, length]: c [rows, columns], from `to` on.
+   *  Two rows by two columns at a time, so that each number is read half as often. */
+  const products = (a, at, rows, b, columns, length, c, to) => {
+    let r = 0;
+    for (; r + 1 < rows; r += 2) {
+      const i = at + r * length;
+      let s = 0;
+      for (; s + 1 < columns; s += 2) {
+        const j = s * length;
+        let p = 0, q = 0, u = 0, v = 0;
+        for (let k = 0; k < length; k++) {
+          const x = a[i + k], y = a[i + length + k], z = b[j + k], w = b[j + length + k];
+          p += x * z; q += x * w; u += y * z; v += y * w;
+        }
+        const o = to + r * columns + s;
+        c[o] = p; c[o + 1] = q; c[o + columns] = u; c[o + columns + 1] = v;
+      }
+      if (s < columns) for (let e = 0; e < 2; e++) c[to + (r + e) * columns + s] = dot(a, i + e * length, b, s * length, length);
+    }
+    if (r < rows) for (let s = 0; s < columns; s++) c[to + r * columns + s] = dot(a, at + r * length, b, s * length, length);
+  };
+  const transposed = (a, rows, columns, from = 0, into = new Float64Array(rows * columns)) => {
+    for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) into[c * rows + r] = a[from + r * columns + c];
+    return into;
   };
 
   // ---- layers: forward(x, n), tangent(x, y, t, n) = J t for n tangents at one x, backward(x, y, g, n) = J' g ----
   const linear = ({ weight, bias, sizes: [inputs, outputs] }) => {
+    let back; // W', once it is needed
     const map = (x, n, b) => {
       const y = new Float64Array(n * outputs);
-      for (let o = 0; o < outputs; o++) for (let r = 0; r < n; r++) y[r * outputs + o] = dot(weight, o * inputs, x, r * inputs, inputs) + (b ? b[o] : 0);
+      products(x, 0, n, weight, outputs, inputs, y, 0);
+      if (b) for (let r = 0; r < n; r++) for (let o = 0; o < outputs; o++) y[r * outputs + o] += b[o];
       return y;
     };
     return {
@@ -59,7 +83,8 @@ vaekitLive.part("engine", () => {
       tangent: (x, y, t, n) => map(t, n),
       backward(x, y, g, n) {
         const gx = new Float64Array(n * inputs);
-        for (let o = 0; o < outputs; o++) for (let r = 0; r < n; r++) add(g[r * outputs + o], weight, o * inputs, gx, r * inputs, inputs);
+        back ??= transposed(weight, outputs, inputs);
+        products(g, 0, n, back, inputs, outputs, gx, 0);
         return gx;
       },
       inputs, outputs, weight, bias,
@@ -94,46 +119,57 @@ vaekitLive.part("engine", () => {
   };
 
   // A convolution takes an image's patches times the weights; a transposed one adds up weighted patches: each the other's adjoint.
-  const convolution = (transposed) => ({ weight, bias, channels: [many, few], from, to, kernel, stride, padding }) => {
+  const convolution = (upwards) => ({ weight, bias, channels: [many, few], from, to, kernel, stride, padding }) => {
     // `many` are the channels of the small side (one number a place), `few` those of the side that is cut into patches
-    const [small, large] = transposed ? [from, to] : [to, from];
+    const [small, large] = upwards ? [from, to] : [to, from];
     const places = patches(few, large, small, kernel, stride, padding), { size, count } = places;
     const smallSize = many * count, largeSize = few * large[0] * large[1];
+    let across; // the weights, transposed, once they are needed
     const gather = (x, n, b) => {
       const y = new Float64Array(n * smallSize), cut = new Float64Array(count * size);
       for (let r = 0; r < n; r++) {
         places.cut(x, r * largeSize, cut);
-        for (let m = 0; m < many; m++) for (let p = 0; p < count; p++) y[r * smallSize + m * count + p] = dot(weight, m * size, cut, p * size, size) + (b ? b[m] : 0);
+        products(weight, 0, many, cut, count, size, y, r * smallSize);
+        if (b) for (let k = 0; k < smallSize; k++) y[r * smallSize + k] += b[Math.floor(k / count)];
       }
       return y;
     };
     const scatter = (x, n, b) => {
       const y = new Float64Array(n * largeSize), area = large[0] * large[1];
       if (b) for (let r = 0; r < n; r++) for (let c = 0; c < few; c++) y.fill(b[c], r * largeSize + c * area, r * largeSize + (c + 1) * area);
-      const sum = new Float64Array(count * size);
+      const sum = new Float64Array(count * size), at = new Float64Array(smallSize);
+      across ??= transposed(weight, many, size);
       for (let r = 0; r < n; r++) {
-        sum.fill(0);
-        for (let m = 0; m < many; m++) for (let p = 0; p < count; p++) add(x[r * smallSize + m * count + p], weight, m * size, sum, p * size, size);
+        transposed(x, many, count, r * smallSize, at);
+        products(at, 0, count, across, size, many, sum, 0);
         places.paste(sum, y, r * largeSize);
       }
       return y;
     };
-    const [ahead, back] = transposed ? [scatter, gather] : [gather, scatter];
-    const [inputs, outputs] = transposed ? [smallSize, largeSize] : [largeSize, smallSize];
+    const [ahead, back] = upwards ? [scatter, gather] : [gather, scatter];
+    const [inputs, outputs] = upwards ? [smallSize, largeSize] : [largeSize, smallSize];
     return { forward: (x, n) => ahead(x, n, bias), tangent: (x, y, t, n) => ahead(t, n), backward: (x, y, g, n) => back(g, n), inputs, outputs };
   };
 
   /** Batch normalisation with fixed statistics: a factor and a shift for each channel. */
   const affine = ({ factor, shift, area }) => {
     const size = factor.length * area;
-    const scaled = (x, b) => x.map((v, i) => { const c = Math.floor((i % size) / area); return v * factor[c] + (b ? b[c] : 0); });
+    const scaled = (x, b) => {
+      const y = new Float64Array(x.length);
+      for (let at = 0; at < x.length; at += size) for (let c = 0, i = at; c < factor.length; c++) for (const end = i + area; i < end; i++) y[i] = x[i] * factor[c] + (b ? b[c] : 0);
+      return y;
+    };
     return { forward: (x) => scaled(x, shift), tangent: (x, y, t) => scaled(t), backward: (x, y, g) => scaled(g) };
   };
 
   const softplus = (v) => (v > 30 ? v + Math.exp(-v) : Math.log1p(Math.exp(v)));
   const sigmoid = (v) => (v >= 0 ? 1 / (1 + Math.exp(-v)) : Math.exp(v) / (1 + Math.exp(v)));
   const pointwise = (f, slope) => {
-    const chain = (x, y, g) => { const size = x.length; return g.map((v, i) => v * slope(x[i % size], y[i % size])); };
+    const chain = (x, y, g) => {
+      const out = new Float64Array(g.length), size = x.length;
+      for (let at = 0; at < g.length; at += size) for (let i = 0; i < size; i++) out[at + i] = g[at + i] * slope(x[i], y[i]);
+      return out;
+    };
     return { forward: (x) => x.map(f), tangent: chain, backward: chain };
   };
   /** The second half of the outputs r becomes log softplus(r). */

@@ -98,7 +98,7 @@ vaekitLive.kind("flow", (host, { seen, scale, rounding, evidence, noise: packed,
     handles: () => [{ x: set.step, y: 0, move: (a) => { set.step = Math.max(0.01, a); step.value = set.step; rewind(); } }],
     draw(g) {
       g.line([cliff, cliff], [0, 9], g.colours.muted, { width: 1.5, dash: [5, 4] });
-      g.text("stability limit", g.x(cliff) + 5, g.box.bottom - 12, { colour: g.colours.muted });
+      g.text("stability limit", g.x(cliff) - 6, g.box.bottom - 12, { colour: g.colours.muted, align: "right" });
       g.line([0, 9], [without, without], g.colours.green, { width: 1.5, dash: [2, 3] });
       g.text("the start alone", g.x(0) + 6, g.y(without) - 10, { colour: g.colours.green });
       g.line(grid, gaps, g.colours.blue, { width: 2.5 });
