@@ -78,7 +78,8 @@ def lines(file: Path = FILE, folder: Path = RESULTS) -> list[Line]:
         ours, profile, word = "–", "–", "not run"
         if record is not None:
             values = {name: at(record["values"], place) for name, place in entry["values"].items()}
-            ours = entry["ours"].format(**{name: number(value) for name, value in values.items()})
+            written = {name: number(value).replace(" ± ", "\u00a0±\u00a0") for name, value in values.items()}
+            ours = entry["ours"].format(**written)
             profile, word = record["profile"], verdict(entry["holds"], values)
         found.append(Line(entry["claim"], entry["chapter"], entry["paper"], entry["source"], ours, profile, word))
     return found

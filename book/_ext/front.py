@@ -10,9 +10,16 @@ TITLE = "Beyond the ELBO: what variational auto-encoders can do"
 
 
 def entitle(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
-    """Called by Sphinx for each page: the front page's title is not the book's name twice."""
+    """Called by Sphinx for each page: titles that say where one is; the front page's is not the book's name twice."""
     if pagename == app.config.root_doc:
         context["title"], context["docstitle"] = TITLE, ""
+    for way in ("prev", "next"):  # "Next: 3. Likelihood regret", as in the contents at the left
+        there = context.get(way)
+        chapter = re.search(r"(?:^|notebooks/)(\d+)_", there["link"]) if there else None
+        if chapter and not there["title"][0].isdigit():
+            context[way] = {**there, "title": f"{int(chapter[1])}. {there['title']}"}
+    if pagename.startswith("book/api/"):
+        context["theme_show_toc_level"] = 3  # every function in the contents at the right
 
 
 def at_the_root(html: str, page: str, address: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-ICON = re.compile(r'<i class="(fa[bsr]?(?: |-(?:solid|brands|regular) )[^"]*)"([^>]*)></i>')
+ICON = re.compile(r'<(i|span) class="([^"]*\bfa(?:[bsr]|-solid|-brands|-regular)? [^"]*)"([^>]*)></\1>')
 RULE = re.compile(r"(?:\.fa-[\w-]+(?:::?before)?,?)+\{(?:--fa|content:)[^}]*\}")  # one icon's letter
 STATE = re.compile(r'<script type="application/vnd\.jupyter\.widget-state\+json">.*?</script>', re.DOTALL)
 FONT = re.compile(r'src:url\(([^)]+?/(fa-[\w-]+))\.woff2\) format\("woff2"\),url\([^)]+\) format\("truetype"\)')
@@ -29,7 +29,7 @@ def lighten(html: str, icons: dict[str, str], options: str = "") -> str:
     """A page without what it does not use; done twice it is the same."""
     html = re.sub(r"<!-- So that users can add custom icons -->\s*", "", html)
     html = re.sub(r'<script[^>]*scripts/fontawesome\.js[^>]*></script>\s*', "", html)
-    html = ICON.sub(lambda m: _svg(m[1], m[2], icons), html)
+    html = ICON.sub(lambda m: _svg(m, icons), html)
     html = THEBE.sub("", html)
     if (state := STATE.search(html)) and state.end() < html.find("<body"):  # megabytes of sliders come after the text
         html = html.replace(state[0], "", 1).replace("</body>", f"{state[0]}\n</body>", 1)
@@ -37,11 +37,12 @@ def lighten(html: str, icons: dict[str, str], options: str = "") -> str:
     return SCRIPT.sub(r"<script defer \1></script>", html)
 
 
-def _svg(classes: str, attributes: str, icons: dict[str, str]) -> str:
+def _svg(icon: re.Match[str], icons: dict[str, str]) -> str:
+    classes, attributes = " ".join(icon[2].split()), icon[3]
     names = [name.removeprefix("fa-") for name in classes.split() if name.startswith("fa-")]
     drawn = next((icons[name] for name in names if name in icons), None)
     if drawn is None:
-        return f'<i class="{classes}"{attributes}></i>'
+        return icon[0]
     hidden = "" if "aria-" in attributes else ' aria-hidden="true"'
     return f'<svg class="svg-inline--fa {classes}"{attributes}{hidden} {drawn}</svg>'
 

@@ -17,7 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).resolve().parents[2]
-WORDS_A_MINUTE = 130  # of prose and shown code; a formula counts by its symbols
+WORDS_A_MINUTE = 90  # of prose and shown code, with formulas that are thought about; a formula counts by its symbols
 PROFILES = ("cpu", "night", "gpu", "paper")
 
 

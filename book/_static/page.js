@@ -101,6 +101,44 @@ document.addEventListener("DOMContentLoaded", () => {
   window.addEventListener("afterprint", () => { document.documentElement.dataset.theme = theme; });
 }
 
+// A card shows what a link means, for the mouse and for the keyboard; Escape closes it.
+document.addEventListener("DOMContentLoaded", () => {
+  const cards = new Map([...document.querySelectorAll("template.vaekit-card")].map((card) => [card.dataset.for, card]));
+  if (!cards.size) return;
+  const box = Object.assign(document.createElement("div"), { className: "vaekit-card", id: "vaekit-card", hidden: true });
+  box.setAttribute("role", "tooltip");
+  document.body.append(box);
+  const hide = () => { box.hidden = true; document.querySelector("[aria-describedby=vaekit-card]")?.removeAttribute("aria-describedby"); };
+  const show = (link, card) => {
+    hide();
+    box.replaceChildren(card.content.cloneNode(true));
+    box.hidden = false;
+    link.setAttribute("aria-describedby", "vaekit-card");
+    const place = link.getBoundingClientRect();
+    const under = place.bottom + box.offsetHeight + 12 < innerHeight;
+    box.style.left = `${Math.max(8, Math.min(place.left, innerWidth - box.offsetWidth - 8)) + scrollX}px`;
+    box.style.top = `${(under ? place.bottom + 6 : place.top - box.offsetHeight - 6) + scrollY}px`;
+    if (box.textContent.includes("\\(")) window.MathJax?.typesetPromise?.([box]);
+  };
+  for (const link of document.querySelectorAll(".bd-article a[href]")) {
+    const href = link.getAttribute("href");
+    const card = cards.get(href) ?? (link.classList.contains("vaekit-term") && cards.get(href.slice(href.indexOf("#"))));
+    if (!card) continue;
+    link.addEventListener("mouseenter", () => show(link, card));
+    link.addEventListener("focus", () => show(link, card));
+    link.addEventListener("mouseleave", hide);
+    link.addEventListener("blur", hide);
+  }
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+});
+
+// Excerpts of search results are words: formulas would stand there as LaTeX.
+document.addEventListener("DOMContentLoaded", () => {
+  if (typeof Search === "undefined" || !Search.htmlToText) return;
+  const plain = Search.htmlToText;
+  Search.htmlToText = (...page) => plain(...page).replace(/\\\([^]*?\\\)|\\\[[^]*?\\\]|\\begin\{(\w+\*?)\}[^]*?\\end\{\1\}/g, "…");
+});
+
 // Opened from disk a page may not read the others, so search results come without excerpts.
 document.addEventListener("DOMContentLoaded", () => {
   if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;

@@ -341,7 +341,7 @@ def test_pages_carry_no_picture_and_no_script_before_their_text(html):
     for path in pages(html):
         text = (html / path).read_text(encoding="utf-8")
         assert "fontawesome" not in text.split("<body")[0] and "thebe" not in text.lower(), path
-        assert re.findall(r'<i class="fa[^>]*>', text) == [], path
+        assert re.findall(r'<(?:i|span) class="[^"]*\bfa-[^>]*>', text) == [], path
         if path.startswith("notebooks/"):
             shown = re.sub(r"<script type=.application/.*?</script>", "", text, flags=re.DOTALL)
             assert "data:image/png;base64" not in shown

@@ -24,7 +24,9 @@ def extension(name):
     return loaded
 
 
-front, light, links, pictures = map(extension, ("front", "light", "links", "pictures"))
+cards, front, light, links, pictures, sources = map(
+    extension, ("cards", "front", "light", "links", "pictures", "sources")
+)
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
@@ -53,7 +55,8 @@ PAGE = """<html><head>
 <script async="async" src="_static/sphinx-thebe.js?v=1"></script>
 <script src="_static/page.js"></script>
 <script type="application/vnd.jupyter.widget-state+json">{"state": {}}</script>
-</head><body><i class="fa-solid fa-list"></i> <i class="fab fa-unheard-of"></i></body></html>"""
+</head><body><i class="fa-solid fa-list"></i>
+<span class="theme  fa-solid fa-list"  title="t"></span> <i class="fab fa-unheard-of"></i></body></html>"""
 
 
 def test_a_page_loses_what_it_does_not_use():
@@ -63,6 +66,7 @@ def test_a_page_loses_what_it_does_not_use():
     assert "<script>const OPTIONS = 1;</script>" in once  # inline scripts need them at once
     assert once.index("widget-state") > once.index("<body")
     assert '<svg class="svg-inline--fa fa-solid fa-list" aria-hidden="true" viewBox="0 0 1 1">' in once
+    assert '<svg class="svg-inline--fa theme fa-solid fa-list"  title="t" aria-hidden="true" viewBox' in once
     assert '<i class="fab fa-unheard-of"></i>' in once
     assert light.lighten(once, {}, "const OPTIONS = 1;") == once
 
@@ -96,6 +100,24 @@ def test_the_library_is_known_by_its_names():
     assert links.CALL.fullmatch("fit(model, elbo)")[1] == "fit" and links.CALL.fullmatch("a + b") is None
 
 
+def test_a_card_says_who_wrote_a_paper():
+    said = cards.papers()
+    assert said["https://arxiv.org/abs/1312.6114"] == (
+        "Kingma and Welling (2014). <em>Auto-Encoding Variational Bayes</em>. "
+        "International Conference on Learning Representations."
+    )
+    assert any("and others (" in text for text in said.values())
+
+
+def test_a_name_leads_to_the_lines_that_define_it():
+    where = sources.resolve("py", {"module": "vaekit.bounds", "fullname": "elbo"})
+    path, first, last = re.fullmatch(r"https://github.com/[^/]+/[^/]+/blob/main/(.*)#L(\d+)-L(\d+)", where).groups()
+    lines = (ROOT / path).read_text(encoding="utf-8").splitlines()[int(first) - 1 : int(last)]
+    assert any(line.startswith("def elbo(") for line in lines[:3]) and lines[-1].strip().startswith("return")
+    assert sources.resolve("py", {"module": "vaekit.bounds", "fullname": "no_such_name"}) is None
+    assert sources.resolve("py", {"module": "vaekit", "fullname": "VAE.latent_dim"}) is None
+
+
 # --- the scoreboard --------------------------------------------------------------------------------------------------
 
 
@@ -125,7 +147,7 @@ def test_the_scoreboard_reads_the_best_run(tmp_path):
         record = {"profile": profile, "values": {"a": {"b_0.1": {"mean": mean, "standard_error": 0.25}}}}
         (tmp_path / "08_x" / f"{profile}.json").write_text(json.dumps(record))
     line = scoreboard.lines(tmp_path / "scores.yml", tmp_path)[0]
-    assert (line.ours, line.profile, line.verdict) == ("−1.00 ± 0.25 nats", "gpu", "does not hold")
+    assert (line.ours, line.profile, line.verdict) == ("−1.00\u00a0±\u00a00.25 nats", "gpu", "does not hold")
 
 
 def test_the_readme_has_the_scoreboard_of_the_stored_runs(tmp_path):

@@ -23,7 +23,7 @@ def notebook(*cells):
 
 
 def test_reading_time_counts_words_that_are_shown():
-    words = "word " * 130 * 20
+    words = "word " * times.WORDS_A_MINUTE * 20
     assert times.minutes_to_read(notebook((words, []))) == 20
     assert times.minutes_to_read(notebook((words, []), (words, ["solution"]), (words, ["hide-input"]))) == 20
     assert times.minutes_to_read(notebook((words + f"<details>{words}</details>", []))) == 20
