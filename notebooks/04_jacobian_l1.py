@@ -500,7 +500,9 @@ tell(
 # **Warm-up 4.b · The gap.** Fill in the blank: the mutual-information gap of every factor.
 
 # %% tags=["warm-up", "nbval-check-output"]
-def information_gap(information: torch.Tensor, entropy: torch.Tensor) -> torch.Tensor:
+def information_gap(
+    information: torch.Tensor, entropy: torch.Tensor
+) -> torch.Tensor:
     """The gap of each factor, from I [D latents, F factors] and H [F]: [F]."""
     return ...  # fill in
 
@@ -1298,7 +1300,9 @@ hint("4.1")
 # Two columns of a Jacobian change disjoint sets of pixels and have L1 norms $a$ and $b$. What is the L1 norm of the pair after a rotation by $\varphi$? Write it as a function of $a$, $b$ and $\varphi$.
 
 # %% tags=["exercise"]
-def rotated_l1(a: torch.Tensor, b: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+def rotated_l1(
+    a: torch.Tensor, b: torch.Tensor, angle: torch.Tensor
+) -> torch.Tensor:
     """L1 norm of both columns after the rotation; all are 0-dimensional tensors."""
     raise NotImplementedError
 

@@ -496,7 +496,7 @@ tell(
 
 # %% tags=["warm-up", "nbval-check-output"]
 def nuisance(log_q: torch.Tensor) -> torch.Tensor:
-    """Nats about which copy it is, from log_q[k, j] = log q(z_k | copy j): a number."""
+    """Nats about which copy it is; log_q[k, j] = log q(z_k | copy j): a number."""
     return ...  # fill in
 
 
@@ -850,7 +850,7 @@ tell(
 
 # %% tags=["warm-up", "nbval-check-output"]
 def paired_difference(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """The mean of a - b over seeds and its standard error: [seeds], [seeds] -> [2]."""
+    """Mean of a - b over seeds, and its standard error: [seeds] twice -> [2]."""
     return ...  # fill in
 
 
@@ -1185,7 +1185,7 @@ def solution_5_1(
 def best_original(
     means: torch.Tensor, stds: torch.Tensor, copy_first: bool
 ) -> torch.Tensor:
-    """(mu, sigma) of the Gaussian with the least mean divergence: [K], [K] -> [2]."""
+    """(mu, sigma) of the Gaussian of least mean divergence: [K], [K] -> [2]."""
     raise NotImplementedError
 
 

@@ -413,7 +413,7 @@ tell(
 def pushes(
     g: list[torch.Tensor], h: list[torch.Tensor], rates: torch.Tensor
 ) -> torch.Tensor:
-    """TracIn scores [M, N]; at checkpoint c the gradients of the training images are
+    """TracIn scores [M, N]; at checkpoint c gradients of the training images are
     g[c] [M, P], those of the test images h[c] [N, P], and the rate is rates[c].
     """
     return ...  # fill in
@@ -430,7 +430,7 @@ def credit(
 ) -> torch.Tensor:
     """Nats gained by visits to each of n images: [n].
 
-    Step t visits image visits[t]; the test image's objective is before[t] and after[t].
+    Step t visits image visits[t]; before[t], after[t]: the test image's objective.
     """
     return ...  # fill in
 
@@ -1440,7 +1440,7 @@ hint("6.1")
 
 # %% tags=["exercise"]
 def pair_influence(kernels: torch.Tensor) -> torch.Tensor:
-    """log p(z) - log p_{-ij}(z) in nats, where p(z) is the mean of the kernels' values.
+    """log p(z) - log p_{-ij}(z) in nats; p(z) is the mean of the kernels' values.
 
     [N] -> [N, N], with N at least 3; the diagonal has log p(z) - log p_{-i}(z).
     """

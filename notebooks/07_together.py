@@ -303,7 +303,7 @@ def from_terms(
     lambda_: float,
     gamma: float,
 ) -> torch.Tensor:
-    """The objective of each picture, from its two bounds and two costs, all [B]: [B]."""
+    """The objective of each picture: two bounds and two costs, all [B]: [B]."""
     return ...  # fill in
 
 
