@@ -45,7 +45,8 @@ def meanings(app: Sphinx) -> dict[str, str]:
                 pending.replace_self(nodes.inline("", pending.astext()))
             for raw in list(meaning.findall(nodes.reference)):
                 raw.replace_self(raw.children)
-            found[term["ids"][0]] = app.builder.render_partial(meaning)["fragment"]
+            text = app.builder.render_partial(meaning)["fragment"].strip()
+            found[term["ids"][0]] = text.removeprefix("<dd>").removesuffix("</dd>")
         app.vaekit_meanings = found  # type: ignore[attr-defined]
     return app.vaekit_meanings  # type: ignore[attr-defined]
 
