@@ -86,6 +86,12 @@ def nats_lost(vae: VAE, images: Tensor, bits: Bits, *, samples: int = 16) -> flo
     return (bounds[0] - bounds[1]).abs().max().item()
 
 
+def in_words(bits: Bits) -> str:
+    """As a caption says it: "8 bits", or "4 bits (encoder) and 5 (decoder)"."""
+    encoder, decoder = _pair(bits)
+    return f"{encoder} bits" if encoder == decoder else f"{encoder} bits (encoder) and {decoder} (decoder)"
+
+
 def likelihood(vae: VAE) -> Data:
     """The name and the parameters of a model's likelihood.
 

@@ -17,7 +17,7 @@ def columns(
     size: int,
     start: tuple[float, ...] = (12, 20, 32, 44, 51, 16),
     shown: int = 6,
-    bits: int = 8,
+    bits: export.Bits = 8,
     caption: str | None = None,
     alt: str = "Three dots, and for each model the strongest columns of its Jacobian at their code.",
 ) -> None:
@@ -28,7 +28,7 @@ def columns(
         size: Pixels on a side.
         start: Where the dots are, x and y of each in turn, from 0 to 63 as for `render_three_dots`.
         shown: How many columns of each model, strongest first.
-        bits: Of a weight; see `arrays.array`.
+        bits: Of a weight, or two numbers, for encoders and decoders; see `arrays.array`.
         caption: Says what there is to do; by default also which precision the weights have.
         alt: Text alternative of the still picture.
 
@@ -62,9 +62,9 @@ def columns(
         "size": size, "start": list(start), "shown": shown,
     }  # fmt: skip
     words = (
-        f"Drag the dots. Each small picture is a column of the Jacobian: blue becomes darker, orange lighter, when one "
-        f"latent grows; the {shown} strongest of each model. Weights in {bits} bits, which changes the columns of the "
-        f"first picture by {100 * lost:.1g} % (in the L1 norm)."
+        "Drag the dots. Each small picture is a column of the Jacobian: blue becomes darker, orange lighter, when one "
+        f"latent grows; the {shown} strongest of each model. Weights in {export.in_words(bits)}, which changes the "
+        f"columns of the first picture by {100 * lost:.1g} % (in the L1 norm)."
     )
     form.show("columns", data, fig, caption=caption or words, alt=alt)
 

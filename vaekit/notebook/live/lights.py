@@ -27,7 +27,7 @@ def lights(
     nll_samples: int = 64,
     shown: int = 4,
     seed: int = 0,
-    bits: tuple[int, int] = (4, 5),
+    bits: export.Bits = (4, 5),
     trained: str = "",
     caption: str | None = None,
     alt: str = "Three lights in the dark; the live figure shows what models with and without the methods make of them.",
@@ -82,8 +82,8 @@ def lights(
             {"on": [bool(v) for v in on], "model": export.model(m, shape, bits)} for on, m in models.items()
         ],
         "switches": [list(pair) for pair in switches], "size": size, "start": [list(place) for place in start],
-        "thresholds": [arrays.array(coin), arrays.array(survival)], "lr": lr, "shown": shown,
-        "noise": {"score": arrays.array(score), "climb": arrays.array(climb), "nll": arrays.array(nll)},
+        "thresholds": [arrays.array(coin, 16), arrays.array(survival, 16)], "lr": lr, "shown": shown,
+        "noise": {name: arrays.array(v, 16) for name, v in (("score", score), ("climb", climb), ("nll", nll))},
         "digits": [] if strangers is None else [arrays.array(x, 16) for x in strangers],
     }  # fmt: skip
     three = torch.tensor([[v for place in start[:3] for v in place]], dtype=torch.float64)
@@ -92,7 +92,6 @@ def lights(
     words = (
         "Drag the lights, put one out or light a fourth, draw the haze over them, and switch the methods on and off: "
         f"the {len(models)} models were trained on the same pictures{trained and f' ({trained})'}. Weights in "
-        f"{bits[0]} bits (encoders) and {bits[1]} (decoders), which changes the ELBO of the first picture by at most "
-        f"{lost:.2g} nats."
+        f"{export.in_words(bits)}, which changes the ELBO of the first picture by at most {lost:.2g} nats."
     )
     form.show("lights", data, image_grid(picture, columns=1).figure, caption=caption or words, alt=alt)  # type: ignore[arg-type]
