@@ -1,5 +1,5 @@
 // How search results are ranked: the chapters first, in their order, then the rest of the book, the library's pages last.
-const Scorer = {
+var Scorer = { // not const: the search has one already
   score: ([page, , , , score]) => {
     const chapter = /^notebooks\/0*(\d+)_/.exec(page);
     if (chapter) return 3 * score + 40 - 3 * chapter[1];
