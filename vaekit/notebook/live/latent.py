@@ -104,7 +104,7 @@ def posterior(
         cases.append(
             {
                 "name": name, "image": arrays.array(images[k], 16), "guess": guesses[k].tolist(), "window": window,
-                "width": window[0][1] - window[0][0], "log_joint": arrays.array(log_joint - log_joint.max(), 32),
+                "width": window[0][1] - window[0][0], "log_joint": arrays.array((log_joint - log_joint.max()).clamp_min(-60), 16),
                 "evidence": evidence,
             }
         )  # fmt: skip
