@@ -101,10 +101,11 @@ def posterior(
     cases = []
     for k, name in enumerate(names):
         window, log_joint, evidence = _exact(model, x[k : k + 1])
+        cloud = (log_joint - log_joint.max()).clamp_min(-60)  # further down nothing is seen
         cases.append(
             {
                 "name": name, "image": arrays.array(images[k], 16), "guess": guesses[k].tolist(), "window": window,
-                "width": window[0][1] - window[0][0], "log_joint": arrays.array((log_joint - log_joint.max()).clamp_min(-60), 16),
+                "width": window[0][1] - window[0][0], "log_joint": arrays.array(cloud, 16),
                 "evidence": evidence,
             }
         )  # fmt: skip
