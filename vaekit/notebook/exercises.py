@@ -82,7 +82,7 @@ def check(
     if len(on) == 0:
         raise ValueError("on: expected at least one input, got none")
     inputs = [arguments if isinstance(arguments, tuple) else (arguments,) for arguments in on]
-    return _tell(name, function_fault(answer, expected, inputs, hints or {}, tolerance))
+    return _tell(name, function_fault(answer, expected, lambda: inputs, hints or {}, tolerance))
 
 
 def hint(name: str) -> None:

@@ -1,5 +1,6 @@
 """What is wrong with a student's function, beside one that is right, on given inputs."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,15 +14,15 @@ Mistakes = Mapping[str, Callable[..., Any]]
 
 
 def function_fault(
-    answer: Any, reference: Callable, inputs: Sequence[tuple], mistakes: Mistakes, tolerance: float = 1e-6,
-    parts: Sequence[str] = (),
+    answer: Any, reference: Callable, make_inputs: Callable[[], Sequence[tuple]], mistakes: Mistakes,
+    tolerance: float = 1e-6, parts: Sequence[str] = (),
 ) -> str | None:  # fmt: skip
     """In words; None if nothing is wrong.
 
     Args:
         answer: The student's function.
         reference: A right one.
-        inputs: One tuple of arguments per call.
+        make_inputs: Makes the inputs, one tuple of arguments per call.
         mistakes: What to say, and a function that makes this mistake.
         tolerance: Greatest `|answer - reference| / (1 + |reference|)` that passes.
         parts: Names of the entries along the result's last dimension.
@@ -29,7 +30,7 @@ def function_fault(
     Raises:
         ValueError: `reference` or a mistake returns no numbers.
     """
-    rights = [_right(reference, arguments) for arguments in inputs]  # per input, a list of tensors
+    inputs, rights = make_inputs(), known(reference, make_inputs)
     where = [said_of(arguments, reference, k, len(inputs)) for k, arguments in enumerate(inputs)]
     try:
         student = Answer(answer)
@@ -41,7 +42,7 @@ def function_fault(
     if _same(results, rights, tolerance):
         return None
     for said, mistake in mistakes.items():
-        if _same(results, [_right(mistake, arguments) for arguments in inputs], tolerance):
+        if _same(results, known(mistake, make_inputs), tolerance):
             return f"{NOT_YET}: {said.rstrip('.')}"
     for part in range(len(rights[0])):
         ours, theirs = [r[part] for r in rights], [r[part] for r in results]
@@ -52,6 +53,12 @@ def function_fault(
         found = next(filter(None, faults), None) or value_fault(theirs, ours, inputs, tolerance, where)
         return f"{NOT_YET}{which}: {found or largest_difference(theirs, ours, where, parts)}"
     return None
+
+
+@functools.lru_cache(maxsize=500)
+def known(function: Callable, make_inputs: Callable[[], Sequence[tuple]]) -> list[list[Tensor]]:
+    """What a function of the author's returns: for each input a list of tensors. It is computed once."""
+    return [_right(function, arguments) for arguments in make_inputs()]
 
 
 def _right(function: Callable, arguments: tuple) -> list[Tensor]:

@@ -41,7 +41,7 @@ class Exercise:
         """What is wrong with an answer, in words; None if nothing."""
         if self.names:
             return objective_fault(answer, self.reference, self.inputs, self.mistakes, self.names)
-        return function_fault(answer, self.reference, self.inputs(), self.mistakes, self.tolerance, self.parts)
+        return function_fault(answer, self.reference, self.inputs, self.mistakes, self.tolerance, self.parts)
 
 
 def find(name: str) -> Exercise:

@@ -49,8 +49,8 @@ def _network(W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor, z: Tensor) -> tuple
 
 def _l1(J: Tensor, angles: Tensor) -> Tensor:
     """Of the pair J [P, 2], rotated by each of the angles [A]: [A]."""
-    rotations = torch.stack([_rotation(angle) for angle in angles])  # [A, 2, 2]
-    return (J @ rotations).abs().sum((1, 2))
+    cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+    return ((cos * J[:, 0] + sin * J[:, 1]).abs() + (cos * J[:, 1] - sin * J[:, 0]).abs()).sum(1)
 
 
 def _least(J: Tensor, sign: float = 1.0) -> Tensor:

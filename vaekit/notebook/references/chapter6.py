@@ -91,9 +91,9 @@ def _lengths(model: VAE, objective: Callable, state: dict[str, Any], x: Tensor) 
 
 
 def _cosine_inputs() -> list[tuple]:
-    model, x = linear_model(images=7)
+    model, x = linear_model(images=12)
     state = {"model": copy.deepcopy(linear_model(seed=5)[0].state_dict()), "lr": 0.5}
-    return [(model, _exact_elbo, state, x[:4], x[4:])]
+    return [(model, _exact_elbo, state, x[:7], x[7:])]
 
 
 # fmt: off

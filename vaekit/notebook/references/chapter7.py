@@ -148,7 +148,8 @@ EXERCISES = {
         mistakes={
             "is a 1/2 missing in d² / 2 s²?": lambda d, s, u: 2 * _loss(d, s, u),
             "the distance counts in units of s: divide by s², not by s": lambda d, s, u: _loss(d, s**0.5, u),
-            "the means meet at 1 / (1 + 2λ) of their distance, not at 1 / (1 + λ)": lambda d, s, u: _loss(d, s, u / 2),
+            "the means meet at 1 / (1 + 2λ) of their distance, not at 1 / (1 + λ)": lambda d, s, u:
+                torch.stack([1 + 0 * u, 2 * u / (1 + u)]) * u / (1 + u) * d**2 / (2 * s**2),
             "the distance enters with its square": lambda d, s, u: _loss(d.abs().sqrt(), s, u),
             "the second number is the share of the slack, not its nats":
                 lambda d, s, u: torch.stack([_loss(d, s, u)[0], 2 * u / (1 + 2 * u)]),

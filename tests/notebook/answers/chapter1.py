@@ -1,0 +1,143 @@
+"""Answers to chapter 1: each is code, or a change (old, new) of the first right one; wrong ones with what is said of them."""
+
+RIGHT = {
+    "1.a": [
+        "lambda mean, log_std, epsilon: mean + log_std.exp() * epsilon",
+        "lambda m, s, e: torch.addcmul(m, s.exp(), e)",
+        "lambda m, s, e: Normal(m, s.exp()).loc + (2 * s).exp().sqrt() * e",
+    ],
+    "1.b": [
+        "lambda log_w: log_w.logsumexp(0) - math.log(len(log_w))",
+        "lambda log_w: log_w.exp().mean(0).log()",
+        "lambda log_w: torch.stack([(w - math.log(len(w))).logsumexp(0) for w in log_w.T])",
+    ],
+    "1.1": [
+        "solution_1_1",
+        "lambda m, s: kl_divergence(Normal(m, s.exp()), Normal(torch.zeros_like(m), 1)).sum(1)",
+        "lambda m, s: (0.5 * (m.square() + s.exp().square() - 1) - s).sum(-1)",
+        "lambda m, s: kl_divergence(torch.distributions.Independent(Normal(m, s.exp()), 1),"
+        " torch.distributions.Independent(Normal(0 * m, 0 * m + 1), 1))",
+    ],
+    "1.2": [
+        "solution_1_2",
+        "lambda v, s, b: sum(0.5 * torch.log(t / (b * s * s)) for t in v if t > b * s * s)",
+        "lambda v, s, b: 0.5 * v.clamp_min(b * s**2).div(b * s**2).log().sum()",
+        "lambda v, s, b: -0.5 * (b * s**2 / v).clamp_max(1).log().sum()",
+    ],
+    "1.3": [
+        "solution_1_3",
+        "lambda W, s: kl_divergence(MultivariateNormal(torch.zeros(W.shape[1]).double(), torch.diag(1 / "
+        "(1 + (W**2).sum(0) / s**2))), MultivariateNormal(torch.zeros(W.shape[1]).double(), "
+        "precision_matrix=torch.eye(W.shape[1]) + W.T @ W / s**2))",
+        "lambda W, s: 0.5 * ((1 + (W**2).sum(0) / s**2).log().sum() - torch.linalg.slogdet("
+        "torch.eye(len(W)) + W @ W.T / s**2)[1])",
+    ],
+    "1.4": [
+        "solution_1_4",
+        "lambda model, x, floor: (lambda q: model.log_likelihood(x, q.mean + q.stddev * torch.randn(q.mean.shape).double())"
+        " - torch.maximum(0.5 * (q.mean**2 + q.variance - 1 - q.variance.log()), torch.tensor(floor).double()).sum(1))"
+        "(model.posterior(x))",
+        "lambda model, x, floor: (lambda q, noise: model.log_likelihood(x, q.rsample()) - torch.clamp(kl_divergence("
+        "q.base_dist, Normal(0 * q.mean, 1)), min=floor).sum(-1))(model.posterior(x), torch.randn(7))",
+        "lambda model, x, floor: (lambda q: elbo(model, x) - torch.relu(floor - kl_divergence(q.base_dist, "
+        "Normal(0 * q.mean, 1))).sum(-1))(model.posterior(x))",
+        "lambda model, x, floor: (lambda q: model.log_likelihood(x, q.rsample((5,))).mean(0) - kl_divergence(q.base_dist, "
+        "Normal(0 * q.mean, 1)).clamp_min(floor).sum(-1))(model.posterior(x))",
+    ],
+}
+WRONG = {
+    "1.a": [
+        ("log_std.exp()", "log_std", "exponentiate it"),
+        ("log_std.exp()", "(log_std / 2).exp()", "not of the variance"),
+        ("log_std.exp()", "(2 * log_std).exp()", "not by the variance"),
+        ("+ log_std.exp() * epsilon", "+ 0 * log_std", "this is the mean of q"),
+        ("mean + ", "", "the mean is missing"),
+        ("mean + ", "mean - ", "the largest difference is"),
+        ("log_std.exp() * epsilon", "log_std.exp()", "the largest difference is"),
+        ("epsilon: mean", "epsilon: -mean", "the largest difference is"),
+        ("* epsilon", "* torch.randn(3)", "raised RuntimeError"),
+        ("mean +", "mean.sum(-1) +", "raised RuntimeError"),
+        ("* epsilon", "/ epsilon", "the largest difference is"),
+    ],
+    "1.b": [
+        ("log_w.logsumexp(0) - math.log(len(log_w))", "log_w.mean(0)", "which is the ELBO"),
+        (" - math.log(len(log_w))", "", "divide by the number of samples"),
+        ("math.log(len(log_w))", "len(log_w)", "subtract log S, not S"),
+        ("len(log_w)", "log_w.shape[1]", "there are S samples and B images"),
+        ("log_w.logsumexp(0) - math.log(len(log_w))", "log_w.exp().mean(0)", "still to be taken"),
+        ("log_w.logsumexp(0) - math.log(len(log_w))", "log_w.exp().mean(1).log()", "not over the images"),
+        ("log_w.logsumexp(0)", "-log_w.logsumexp(0)", "the largest difference"),
+        ("logsumexp(0)", "logsumexp(1)", "expected shape"),
+        ("log_w.logsumexp(0)", "log_w.max(0).values", "the largest difference"),
+        ("log_w: ", "log_w: -1 * ", "the largest difference"),
+        ("log_w.logsumexp(0)", "log_w.logsumexp((0, 1))", "expected shape"),
+    ],
+    "1.1": [
+        ("(2 * log_std).exp() - 1 - 2 * log_std", "log_std.exp() - 1 - log_std", "not of the variance"),
+        ("mean**2 + (2 * log_std).exp() - 1 - 2 * log_std", "(1 + mean**2) * (-2 * log_std).exp() - 1 + 2 * log_std",
+         "two distributions are swapped"),
+        ("0.5 * ", "", "1/2 missing"),
+        (" - 1 - ", " - ", "is the -1 missing"),
+        ("- 2 * log_std", "+ 2 * log_std", "enters with a minus"),
+        ("- 2 * log_std", "- log_std", "is twice log_std"),
+        ("mean**2", "mean", "with its square"),
+        ("(2 * log_std).exp()", "log_std.exp()", "the variance exp(2 log_std) is due"),
+        ("return 0.5", "return -0.5", "wrong sign"),
+        (".sum(-1)", ".mean(-1)", "a mean where a sum is due"),
+        (".sum(-1)", "", "a sum over dimension 1 is missing"),
+        (".sum(-1)", ".sum()", "the sum over all entries, too many"),
+        (".sum(-1)", ".sum(0)", "expected shape (6,), got (3,)"),
+        ("- 2 * log_std", "- (2 * log_std).log()", "nan"),
+    ],
+    "1.2": [
+        (".clamp_min(0)", "", "is switched off, and costs nothing"),
+        ("0.5 * ", "", "1/2 missing"),
+        ("(beta * scale**2)", "scale**2", "the largest difference"),
+        ("scale**2", "scale", "`scale` is a standard deviation"),
+        ("return 0.5", "return beta * 0.5", "not β times it"),
+        ("0.5 * (eigenvalues / (beta * scale**2)).log().clamp_min(0).sum()", "(eigenvalues > beta * scale**2).sum()",
+         "how many nats do they carry"),
+        (".log().", ".log2().", "these are bits"),
+        ("(eigenvalues / (beta * scale**2))", "(1 + eigenvalues / (beta * scale**2))", "not λ"),
+        ("beta * scale**2", "scale**2 / beta", "not scale² / β"),
+        ("return 0.5", "return -0.5", "wrong sign"),
+        (".sum()", "", "expected shape (), got (6,)"),
+        (".clamp_min(0)", ".clamp_max(0)", "the largest difference"),
+    ],
+    "1.3": [
+        ("0.5 * ", "", "1/2 missing"),
+        ("return 0.5", "return -0.5", "wrong sign"),
+        ("torch.eye(W.shape[1], dtype=W.dtype) + ", "", "is the I missing"),
+        ("scale**2", "scale", "divide by its square"),
+        ("/ scale**2", "* scale**2", "do not multiply"),
+        ("torch.eye(W.shape[1], dtype=W.dtype) + W.T @ W", "torch.eye(len(W), dtype=W.dtype) + W @ W.T", "W'W is due"),
+        ("precision.diagonal().log().sum() - precision.logdet()", "precision.logdet()", "determinant's part alone"),
+        (" - precision.logdet()", "", "diagonal guess's part alone"),
+        ("precision.diagonal()", "precision.inverse().diagonal()", "not that of the covariance"),
+        ("precision.diagonal().log().sum()", "precision.diagonal().sum().log()", "the largest difference"),
+        (".log().sum()", ".log()", "expected shape"),
+        ("precision.logdet()", "(-precision).logdet()", "nan"),
+    ],
+    "1.4": [
+        ("rsample()", "sample()", "draw it with `rsample`"),
+        ("q_z.rsample()", "q_z.rsample().detach()", "do not detach it"),
+        ("k.clamp_min(floor)", "k.detach().clamp_min(floor)", "the KL term is detached"),
+        ("    q_z = model.posterior(x)", "    with torch.no_grad():\n        q_z = model.posterior(x)", "under `no_grad`"),
+        ("k.clamp_min(floor).sum(-1)", "k.sum(-1).clamp_min(floor)", "not for the sum over them"),
+        ("clamp_min", "clamp_max", "takes the smaller of the two"),
+        ("k.clamp_min(floor)", "(k - floor).clamp_min(0)", "not max(k - floor, 0)"),
+        (".clamp_min(floor)", "", "this is the ELBO"),
+        ("k.clamp_min(floor).sum(-1)", "k.mean(0).clamp_min(floor).sum()", "not of the mean over the batch"),
+        ("floor).sum(-1)", "floor).mean(-1)", "do not average"),
+        ("q_z.rsample()", "q_z.mean", "this takes q's mean"),
+        ("- k.", "+ k.", "the KL term is subtracted"),
+        ("return model", "return 1000 + model", "too large by 1e+03 for every image"),
+        ("return model", "return -model", "its value"),
+        ("floor).sum(-1)", "floor).sum()", "its values are too small"),
+        ("model.log_likelihood(x, z)", "model.log_likelihood(x, z).detach()", "but the gradient does not"),
+        ("model.log_likelihood(x, z) - k.clamp_min(floor).sum(-1)", "(model.log_likelihood(x, z) - k.clamp_min(floor).sum(-1)).mean()",
+         "one number for each image"),
+        ("kl_divergence(q_z.base_dist, Normal(torch.zeros_like(z), 1))", "kl_divergence(Normal(0 * z, 1), q_z.base_dist)", "its value"),
+        ("kl_divergence(q_z.base_dist, Normal(torch.zeros_like(z), 1))", "kl_divergence(q_z, Normal(0.0, 1.0))", "raised NotImplementedError"),
+    ],
+}  # fmt: skip

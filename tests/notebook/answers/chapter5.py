@@ -1,0 +1,142 @@
+"""Answers to chapter 5: each is code, or a change (old, new) of the first right one; wrong ones with what is said of them."""
+
+RIGHT = {
+    "5.a": [
+        "lambda log_q: (log_q.diagonal() - log_q.logsumexp(1)).mean() + math.log(len(log_q))",
+        "lambda q: (q.diag().exp() / q.exp().mean(1)).log().mean()",
+        "lambda q: q.log_softmax(1).diag().sum() / len(q) + math.log(len(q))",
+    ],
+    "5.b": [
+        "lambda a, b: torch.stack([(a - b).mean(), (a - b).std() / len(a) ** 0.5])",
+        "lambda a, b: [float((a - b).mean()), float((a - b).var() / len(a)) ** 0.5]",
+        "lambda a, b: torch.tensor(mean_and_standard_error((a - b).tolist())).double()",
+    ],
+    "5.1": [
+        "solution_5_1",
+        "lambda a, s, b, t: kl_divergence(Normal(a, s.exp()), Normal(b, t.exp())).sum(1)",
+        "lambda a, s, b, t: (t - s - 0.5 + 0.5 * (2 * (s - t)).exp() + 0.5 * ((a - b) / t.exp()) ** 2).sum(-1)",
+    ],
+    "5.2": [
+        "solution_5_2",
+        "lambda m, s, first: torch.stack([m.mean(), ((s**2 + m**2).mean() - m.mean() ** 2) ** 0.5]) if first else "
+        "torch.stack([(m / s**2).sum() / (1 / s**2).sum(), (len(m) / (1 / s**2).sum()) ** 0.5])",
+        "lambda m, s, first: [float(m.mean()), float(((s**2).mean() + m.var(correction=0)).sqrt())] if first else "
+        "[float((m / s**2).mean() / (s**-2).mean()), float(1 / (s**-2).mean().sqrt())]",
+    ],
+    "5.3": [
+        "solution_5_3",
+        "lambda A, S, s: 0.5 * ((A @ S @ A.T).diagonal() / s**2).sum()",
+        "lambda A, S, s: 0.5 * sum(A[d] @ S @ A[d] / s[d] ** 2 for d in range(len(A)))",
+        "lambda A, S, s: 0.5 * torch.trace((A / s[:, None]) @ S @ (A / s[:, None]).T)",
+    ],
+    "5.4": [
+        "solution_5_4",
+        "lambda model, x, tx, weight: (lambda a, b: elbo(model, tx) + elbo(model, x) - weight * kl_divergence(b.base_dist, "
+        "Normal(a.mean.detach(), a.stddev.detach())).sum(-1))(model.posterior(x), model.posterior(tx))",
+        "lambda model, x, tx, weight: elbo(model, torch.cat([x, tx])).reshape(2, -1).sum(0) - weight * posterior_divergence("
+        "model, x, tx) + weight * posterior_divergence(model, x, tx) - weight * (lambda q, p: (p.stddev.detach() / q.stddev)"
+        ".log().sum(-1) + 0.5 * ((q.variance + (q.mean - p.mean.detach()) ** 2) / p.variance.detach() - 1).sum(-1))("
+        "model.posterior(tx), model.posterior(x))",
+        "lambda model, x, tx, weight: (lambda q: model.log_likelihood(x, q[0].rsample()) - kl_divergence(q[0], model.prior) + "
+        "model.log_likelihood(tx, q[1].rsample()) - kl_divergence(q[1], model.prior) - weight * kl_divergence(q[1].base_dist, "
+        "Normal(q[0].mean.detach(), q[0].stddev.detach())).sum(-1))([model.posterior(x), model.posterior(tx)])",
+    ],
+}
+WRONG = {
+    "5.a": [
+        (" + math.log(len(log_q))", "", "subtract log K"),
+        ("log_q.logsumexp(1)).mean() + math.log(len(log_q))", "log_q.mean(1)).mean()", "not of their logarithms"),
+        ("logsumexp(1)", "logsumexp(0)", "over the columns"),
+        ("(log_q.diagonal() - log_q.logsumexp(1))", "(log_q - log_q.logsumexp(1, keepdim=True))", "on the diagonal"),
+        ("(log_q.diagonal() - log_q.logsumexp(1)).mean() + math.log(len(log_q))",
+         "(log_q.diagonal() - log_q.logsumexp(1) + math.log(len(log_q))).sum()", "do not sum"),
+        ("log_q: (", "log_q: -(", "the largest difference"),
+        ("+ math.log(len(log_q))", "- math.log(len(log_q))", "the largest difference"),
+        ("+ math.log(len(log_q))", "+ len(log_q)", "the largest difference"),
+        (".mean()", "", "a mean over dimension 0 is missing"),
+        ("log_q.diagonal() - ", "", "the largest difference"),
+        ("math.log(len(log_q))", "math.log2(len(log_q))", "the largest difference"),
+        ("log_q.logsumexp(1)", "log_q.max(1).values", "the largest difference"),
+    ],
+    "5.b": [
+        ("(a - b).std()", "(a.var() + b.var()).sqrt()", "the seeds are paired"),
+        (" / len(a) ** 0.5", "", "this is the standard deviation"),
+        ("** 0.5", "", "not by n"),
+        (".std()", ".std(correction=0)", "n - 1"),
+        ("[(a - b)", "[(b - a)", "the difference is a - b"),
+        ("(a - b).mean()", "(a - b).sum()", "in the mean difference"),
+        ("(a - b).std()", "(a - b).var()", "in its standard error"),
+        ("(a - b).mean()", "a.mean()", "in the mean difference"),
+        ("(a - b).std()", "(a + b).std()", "in its standard error"),
+        ("len(a) ** 0.5", "(len(a) - 1) ** 0.5", "in its standard error"),
+        (", (a - b).std() / len(a) ** 0.5", "", "expected shape (2,), got (1,)"),
+        ("[(a - b).mean(), (a - b).std() / len(a) ** 0.5]", "[(a - b).std() / len(a) ** 0.5, (a - b).mean()]", "the largest difference"),
+    ],
+    "5.1": [
+        ("0.5 * (2 * log_std_x - 2 * log_std_tx - 1 + distance)",
+         "0.5 * (2 * log_std_tx - 2 * log_std_x - 1 + ((2 * log_std_x).exp() + square) / (2 * log_std_tx).exp())", "copy first"),
+        ("2 * log_std", "log_std", "not of variances"),
+        (" - 1 +", " +", "is the -1 missing"),
+        ("2 * log_std_x - 2 * log_std_tx", "2 * log_std_tx - 2 * log_std_x", "have the wrong signs"),
+        ("2 * log_std_x - 2 * log_std_tx - 1", "-1", "logarithms of the variances are missing"),
+        ("2 * log_std_x - 2 * log_std_tx - 1", "log_std_x - log_std_tx - 1", "twice that of a standard deviation"),
+        ("(2 * log_std_tx).exp() + square) / (2 * log_std_x).exp()", "(2 * log_std_tx).exp() / (2 * log_std_x).exp() + square)",
+         "in units of the original's width"),
+        ("((2 * log_std_tx).exp() + square)", "((2 * log_std_tx).exp())", "distance of the means is missing"),
+        ("((2 * log_std_tx).exp() + square)", "square", "ratio of the variances is missing"),
+        ("0.5 * ", "", "1/2 missing"),
+        (".sum(-1)", ".mean(-1)", "a mean where a sum is due"),
+        (".sum(-1)", "", "a sum over dimension 1 is missing"),
+        ("** 2", "", "the largest difference"),
+    ],
+    "5.2": [
+        ("if copy_first", "if not copy_first", "directions are swapped"),
+        (".mean().sqrt()", ".mean()", "the largest difference"),
+        ("(stds**2 + (means - mu) ** 2)", "(stds**2)", "that widens the best original"),
+        ("(stds**2 + (means - mu) ** 2)", "((means - mu) ** 2)", "own widths count too"),
+        ("mu = (means * precision).mean() / precision.mean()", "mu = means.mean()", "the precise copies weigh more"),
+        ("precision.mean() ** -0.5", "(stds**2).mean().sqrt()", "average the precisions"),
+        ("stds**-2", "stds**-1", "the largest difference"),
+        ("precision.mean() ** -0.5", "precision.sum() ** -0.5", "not their sum"),
+        ("(means * precision).mean()", "(means * precision).sum()", "the largest difference"),
+        ("** -0.5", "** 0.5", "the largest difference"),
+        ("    if copy_first", "    copy_first = True\n    if copy_first", "the largest difference"),
+        ("torch.stack([mu, precision", "torch.stack([mu, -precision", "the largest difference"),
+        ("return torch.stack", "return 2 * torch.stack", "times 2"),
+    ],
+    "5.3": [
+        ("sigma**2", "sigma", "not by the standard deviation"),
+        (" / sigma**2", "", "the widths are missing"),
+        ("(A @ S * A)", "(A @ S)", "on both sides"),
+        ("(A @ S * A)", "(A * A)", "S of the shift is missing"),
+        ("(A @ S * A)", "(A @ S @ A.T)", "only the diagonal of A S A'"),
+        ("(A @ S * A)", "(A**2 * S.diagonal())", "its pixels are correlated"),
+        ("(A @ S * A)", "(A @ S @ S * A)", "do not square it"),
+        ("/ sigma**2", "* sigma**2", "divide, do not multiply"),
+        ("sigma**2", "sigma.mean() ** 2", "its own width"),
+        ("0.5 * ", "", "1/2 missing"),
+        ("/ sigma**2).sum()", "/ sigma**2)", "expected shape ()"),
+        ("return 0.5", "return -0.5", "wrong sign"),
+        ("/ sigma**2).sum()", "/ sigma**2).mean()", "a mean where a sum is due"),
+    ],
+    "5.4": [
+        ("    with torch.no_grad():\n        target = model.posterior(x)", "    target = model.posterior(x)", "still moves in the divergence"),
+        ("    with torch.no_grad():\n        target = model.posterior(x)\n    disagreement = kl_divergence(model.posterior(tx), target)",
+         "    target = model.posterior(x)\n    with torch.no_grad():\n        copied = model.posterior(tx)\n"
+         "    disagreement = kl_divergence(copied, target)", "the wrong side is fixed"),
+        ("weight * disagreement", "weight * disagreement.detach()", "no gradient at all"),
+        ("kl_divergence(model.posterior(tx), target)", "kl_divergence(target, model.posterior(tx))", "from the copy to the original"),
+        (" + elbo(model, tx)", "", "copy's bound is missing"),
+        ("elbo(model, x) + ", "", "original's bound is missing"),
+        ("elbo(model, x) + elbo(model, tx)", "(elbo(model, x) + elbo(model, tx)) / 2", "their sum is due"),
+        ("- weight", "+ weight", "is subtracted"),
+        ("- weight * ", "- ", "the weight is missing"),
+        (" - weight * disagreement", "", "the divergence is missing"),
+        ("return elbo", "return 1000 + elbo", "too large by 1e+03"),
+        ("return elbo(model, x)", "return elbo(model, x).detach()", "gradient"),
+        ("weight * disagreement", "(weight * disagreement).mean()", "its value"),
+        ("disagreement = ", "return ", "its value"),
+        ("return elbo(model, x) + elbo(model, tx) - weight * disagreement",
+         "return (elbo(model, x) + elbo(model, tx) - weight * disagreement).mean()", "one number for each image"),
+    ],
+}  # fmt: skip
