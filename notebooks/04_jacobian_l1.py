@@ -49,8 +49,8 @@ from vaekit.jacobian import FactorVAE, annealed_capacity, beta_tcvae, dip_vae
 from vaekit.likelihoods import Bernoulli
 from vaekit.metrics import mean_and_standard_error
 from vaekit.notebook import (
-    COLOURS, check, frames, hint, image_grid, markdown_table, pick, profile, save_results,
-    show, tell, use_style,
+    COLOURS, check, frames, hint, image_grid, live, markdown_table, pick, profile,
+    save_results, show, tell, use_style,
 )
 from vaekit.training import default_device, seeded
 
@@ -278,6 +278,12 @@ show(
 # Keep the dashed line in mind. The penalty can separate the dots from one another. It **cannot** say which way a round dot should be asked to move: any two perpendicular directions will do. We come back to this
 # when we read the scores.
 #
+# **Turn it yourself.** Below, two latents move two dots, and the page differentiates the drawing as you turn their basis. At which angle is the L1 norm largest, and by how much? Let "descend" find the axes again. Then push the dots together until they overlap, and descend once more: does it still find them?
+
+# %% tags=["standalone", "hide-input"]
+live.basis()
+
+# %% [markdown]
 # ## 3. The method, in code
 #
 # The objective is any bound less the penalty, at a draw $z \sim q_\phi(z \mid x)$ that is *detached*, so that only the decoder feels it:

@@ -48,8 +48,8 @@ from vaekit.influence import (
 )
 from vaekit.metrics import auroc, mean_and_standard_error
 from vaekit.notebook import (
-    COLOURS, check, frames, hint, image_grid, markdown_table, pick, save_results, show,
-    tell, use_style,
+    COLOURS, check, frames, hint, image_grid, live, markdown_table, pick,
+    save_results, show, tell, use_style,
 )
 from vaekit.training import default_device, seeded
 
@@ -273,6 +273,12 @@ show(
     alt="Two rows of sixteen small digits; those above are oddly written, those "
     "below look alike.",
 )
+
+# %% [markdown]
+# **Move the points yourself.** Each point in the figure is really left out, and the density fitted again without it. Drag the star between the clusters: under the nearest neighbours, who is still its teacher? Then choose the mixture and look for a point of the star's *own* cluster that speaks against it.
+
+# %% tags=["standalone", "hide-input"]
+live.influence_points()
 
 # %% [markdown]
 # ## 2. Why not simply retrain?
