@@ -471,6 +471,8 @@ def test_it_starts_soon_and_answers_a_drag_at_once_on_a_slow_machine(show, kind)
     page.locator("vaekit-live").scroll_into_view_if_needed()
     state(page)
     assert page.evaluate("document.querySelector('vaekit-live').started") < 500 * SLACK
+    if kind == "teachers":  # has nothing to drag
+        return
     measure = """() => new Promise((done) => {
         const input = document.querySelector('vaekit-live').shadowRoot.querySelector('input[type=range]'), times = [];
         const step = (at) => {
