@@ -78,7 +78,7 @@ show(
 # %% [markdown]
 # Change something and run the cell again: two latent variables instead of eight, or four passes instead of forty. Then come back, for there are questions to ask. What did `fit` maximise? Why does it need a second network, the encoder, that is not even used to draw? And how would we know that a model is good, other than by looking?
 #
-# In the pages to come, `show` and `tell` put a figure with its caption, or a sentence with numbers in it, below a cell. Everything that decides how long the chapter runs is in the table below; the column in force is that of the **profile** ([set-up](../book/setup.md)). What takes minutes is kept on disk by `trained` and `stored`, and found there when the chapter is run again.
+# In the pages to come, `show` and `tell` put a figure with its caption, or a sentence with numbers in it, below a cell; `frames` puts a slider under a series of pictures. Everything that decides how long the chapter runs is in the table below; the column in force is that of the **profile** ([set-up](../book/setup.md)). What takes minutes is kept on disk by `trained` and `stored`, and found there when the chapter is run again.
 
 # %% tags=["settings", "hide-input"]
 s = settings(
