@@ -153,7 +153,7 @@ def test_wrong_sizes_are_named():
     model = small()
     with pytest.raises(ValueError, match=r"x: expected images of shape \(2, 3, 4\), got .* \(6, 2, 3, 5\)"):
         model.log_likelihood(torch.zeros(6, 2, 3, 5, dtype=D), torch.zeros(6, 3, dtype=D))
-    with pytest.raises(ValueError, match=r"z: expected .* with a last dimension of 3, got torch.float64 of shape \(6, 4\)"):
+    with pytest.raises(ValueError, match=r"z: expected .* a last dimension of 3, got .* of shape \(6, 4\)"):
         model.likelihood(torch.zeros(6, 4, dtype=D))
     with pytest.raises(ValueError, match="latent_dim: expected at least 1, got 0"):
         VAE(nn.Identity(), nn.Identity(), latent_dim=0)

@@ -248,6 +248,8 @@ INTERNAL = {  # what no reader calls by name
     "influence.scored", "datasets.dataset", "datasets.downloads", "datasets.procedural", "datasets.readers",
     "datasets.sources", "metrics.codes", "metrics.detection",
     "notebook.attempts", "notebook.functions", "notebook.objectives",
+    "notebook.live.consistency", "notebook.live.flow", "notebook.live.influence", "notebook.live.jacobian",
+    "notebook.live.latent", "notebook.live.lights", "notebook.live.regret", "notebook.live.slider",
 }  # fmt: skip
 
 

@@ -43,7 +43,8 @@ class Hamiltonian(Fit):
         super().__init__(data)
         self.steps = steps
         self.step_logit = nn.Parameter(torch.full_like(data.mean, math.log(0.01 / 0.99)))
-        hotter = torch.full((len(data.mean), len(data.sizes)), math.log(4.0), dtype=data.mean.dtype, device=data.mean.device)
+        shape = len(data.mean), len(data.sizes)
+        hotter = torch.full(shape, math.log(4.0), dtype=data.mean.dtype, device=data.mean.device)
         self.log_heat = nn.Parameter(hotter) if tempered else None  # 1 / sqrt(beta_0) = 1 + exp of it
 
     def columns(self) -> tuple[Tensor, Tensor]:

@@ -59,7 +59,8 @@ def factor_entropy(factors: Tensor) -> Tensor:
         ValueError: Not such factors.
     """
     _check_factors(factors)
-    p = one_hot(factors.long()).to(torch.float32 if factors.device.type == "mps" else torch.float64).mean(0)  # [F, values]
+    precision = torch.float32 if factors.device.type == "mps" else torch.float64
+    p = one_hot(factors.long()).to(precision).mean(0)  # [F, values]
     return -torch.special.xlogy(p, p).sum(-1)
 
 

@@ -7,8 +7,9 @@ import torch
 from matplotlib.patches import Ellipse
 from torch import Tensor
 
-from vaekit import VAE, checks, posterior_divergence
-from vaekit.consistency import affine
+from vaekit import checks
+from vaekit.consistency import affine, posterior_divergence
+from vaekit.model import VAE
 from vaekit.notebook.figures import COLOURS
 from vaekit.notebook.live import arrays, export, form
 

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaekit import VAE, elbo, likelihoods
+from vaekit import likelihoods
+from vaekit.bounds import elbo
+from vaekit.model import VAE
 from vaekit.networks import Leading, SoftplusScale
 from vaekit.notebook.live.arrays import Data, array, rounded
 from vaekit.training import seeded

@@ -6,9 +6,10 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 
-from vaekit import VAE, checks
+from vaekit import checks
 from vaekit.influence import kde_influence
 from vaekit.influence.asked import Checkpoint, noise_seeds, read_checkpoint
+from vaekit.model import VAE
 from vaekit.notebook.figures import image_grid
 from vaekit.notebook.live import arrays, export, form
 from vaekit.training import seeded

@@ -6,8 +6,9 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from vaekit import VAE, decoder_jacobian
 from vaekit.datasets import render_three_dots
+from vaekit.jacobian import decoder_jacobian
+from vaekit.model import VAE
 from vaekit.notebook.live import export, form
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaekit import VAE, checks
+from vaekit import checks
+from vaekit.model import VAE
 from vaekit.notebook.figures import COLOURS, image_grid
 from vaekit.notebook.live import arrays, export, form
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from vaekit import VAE, checks
+from vaekit import checks
 from vaekit.datasets import render_three_dots
+from vaekit.model import VAE
 from vaekit.notebook.figures import image_grid
 from vaekit.notebook.live import arrays, export, form
 from vaekit.training import seeded

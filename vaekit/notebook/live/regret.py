@@ -5,9 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from vaekit import VAE, checks, likelihood_regret, negative_log_likelihood
+from vaekit import checks
+from vaekit.model import VAE
 from vaekit.notebook.figures import image_rows
 from vaekit.notebook.live import arrays, export, form
+from vaekit.regret import likelihood_regret, negative_log_likelihood
 from vaekit.training import seeded
 
 
