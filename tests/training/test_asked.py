@@ -94,9 +94,9 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_images_of_a_size_that_the_networks_are_not_made_for_are_named(name):
     model = VAE(*NETWORKS[name], latent_dim=2)
-    with pytest.raises(ValueError, match=r"^x: expected images of shape \(1, (28, 28|32, 32)\)"):
+    with pytest.raises(ValueError, match=r"^x: expected (images|inputs) of shape \(1, (28, 28|32, 32)\)"):
         fit(model, elbo, torch.rand(6, 1, 20, 20), epochs=1, device="cpu", progress=False)
-    with pytest.raises(ValueError, match=r"^x: expected images of shape \(1, (28, 28|32, 32)\)"):
+    with pytest.raises(ValueError, match=r"^x: expected (images|inputs) of shape \(1, (28, 28|32, 32)\)"):
         elbo(model, torch.rand(6, 1, 20, 20))
 
 
