@@ -68,7 +68,8 @@ class _Trained:
             event="start", name=name, files=str(files), epochs=arguments.get("epochs"), done=epoch,
         )  # fmt: skip
         began = time.perf_counter()
-        history = fit(model, objective, images, **({"checkpoint_every": NEVER} | arguments), checkpoints=files)
+        asked = {"checkpoint_every": NEVER, "progress": store.shown()} | arguments
+        history = fit(model, objective, images, **asked, checkpoints=files)
         if history.stopped == "interrupted":
             raise KeyboardInterrupt(f"{name}: interrupted; run it again and it goes on after the last whole epoch")
         store.ledger.seconds += spent
@@ -113,7 +114,7 @@ class _Trained:
             return found[0]["nats"]
         store.say("", event="start", name=name)
         began = time.perf_counter()
-        nats = fit_ensemble(models, objective, images, **arguments)
+        nats = fit_ensemble(models, objective, images, **({"progress": store.shown()} | arguments))
         spent = time.perf_counter() - began
         states = [module.state_dict() for module in modules]
         store.write(path, name, key, {"nats": nats, "modules": states}, seconds=spent)
