@@ -212,6 +212,7 @@ CALLS = {
     ),
     "conv": call(vaekit.conv, shape=(1, 32, 32), latent_dim=2, outputs=1, kinds=network()),
     "dcgan": call(vaekit.dcgan, shape=(1, 32, 32), latent_dim=2, width=2, outputs=1, kinds=network()),
+    "authors_dcgan": call(regret.authors_dcgan, shape=(1, 32, 32), latent_dim=2, width=2, outputs=1, kinds=network()),
     "hvae_conv": call(vaekit.hvae_conv, latent_dim=2),
     "Consistency": call(vaekit.Consistency, bound=elbo, transform=torch.bernoulli, weight=1.0),
     "Consistency.forward": call(
