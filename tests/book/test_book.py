@@ -245,7 +245,9 @@ def test_a_chapter_prints_whole_and_light(html, page):
 
 
 FOCUS = """() => {
-    const e = document.activeElement, style = getComputedStyle(e), words = e.textContent.trim().slice(0, 30);
+    let e = document.activeElement;
+    while (e.shadowRoot?.activeElement) e = e.shadowRoot.activeElement;  // a live figure's own controls
+    const style = getComputedStyle(e), words = e.textContent.trim().slice(0, 30);
     return {seen: style.outlineStyle !== 'none' || style.boxShadow !== 'none',
             what: `${e.tagName} ${e.className} ${e.closest('.tag_solution') ? 'solution' : ''} ${words}`}; }"""
 

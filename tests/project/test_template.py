@@ -37,10 +37,10 @@ def run(root, *arguments):
 
 
 def test_a_chapter_from_the_template_passes_what_chapters_must_pass(repository):
-    topics = ("project/test_project", "teach/test_student", "book/test_quizzes", "teach/test_slides")
+    topics = ("project/test_project", "book/test_quizzes")
     tests = [f"tests/{topic}.py" for topic in topics]
     out = run(repository, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", NAME, "-m", "not browser", *tests)
-    assert int(out.split(" passed")[0].split()[-1]) >= 11 and "failed" not in out and "skipped" not in out
+    assert int(out.split(" passed")[0].split()[-1]) >= 7 and "failed" not in out and "skipped" not in out
     assert "A probe: what the template is worth" in (repository / "notebooks" / f"{NAME}.ipynb").read_text()
 
 
