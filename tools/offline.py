@@ -25,8 +25,10 @@ def pack(html: Path, target: Path) -> None:
     unfinished = target.with_suffix(".part")
     files = {path.relative_to(html).as_posix(): path.read_bytes() for path in html.rglob("*") if path.is_file()}
     files = {name: data for name, data in files.items() if not name.startswith(("_sources/", "."))}
-    options = "_static/documentation_options.js"  # a page opened from disk may not fetch others for their excerpts
-    files[options] = files[options].replace(b"SHOW_SEARCH_SUMMARY: true", b"SHOW_SEARCH_SUMMARY: false")
+    before, after = b"SHOW_SEARCH_SUMMARY: true", b"SHOW_SEARCH_SUMMARY: false"
+    for name in files:  # a page opened from disk may not fetch others for their excerpts
+        if name.endswith((".html", "documentation_options.js")):
+            files[name] = files[name].replace(before, after)
     with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, data in sorted({**files, "README.txt": README.encode()}.items()):
             archive.writestr(zipfile.ZipInfo(f"{NAME}/{name}", LONG_AGO), data, zipfile.ZIP_DEFLATED)
