@@ -158,7 +158,8 @@ def _reference(app: Sphinx, docname: str, page: str, anchor: str, text: str) -> 
 
 def _is_within(node: nodes.Node, kinds: tuple[type, ...]) -> bool:
     while (node := node.parent) is not None:
-        if isinstance(node, kinds) or type(node).__name__ == "dropdown_title" or "vaekit-option" in node["classes"]:
+        fold = any(name.startswith(("sd-summary", "vaekit-option")) for name in node.get("classes", []))
+        if isinstance(node, kinds) or fold or type(node).__name__ == "dropdown_title":
             return True  # the title of a fold is a control: no link may stand in it
     return False
 
