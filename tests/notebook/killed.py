@@ -1,7 +1,8 @@
-"""Work that is killed at random moments and started again: `python killed.py FOLDER KILLS`.
+"""Work that is killed at random moments and started again, or done by several at once: `python killed.py FOLDER KILLS`.
 
 Every chunk, and every epoch, writes its name into a log when it begins. The last line printed has the work's numbers
-and that log, undisturbed and killed. Each attempt is a fork of this process, so that torch is imported once.
+and that log, undisturbed and killed; then the numbers of three processes that share a store. Each attempt is a fork of
+this process, so that torch is imported once.
 """
 
 import json
@@ -10,6 +11,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import torch
@@ -63,23 +65,39 @@ def work():
     return [*numbers, stored("last", squares, "last", images).sum().item()]
 
 
-def attempt(folder):
+def attempt(folder, name="numbers", wait=0.0):
     """Fork; the child does the work and leaves the numbers in a file. Returns its process."""
     child = os.fork()
     if not child:
         try:
+            time.sleep(wait)
             numbers = json.dumps(work())
-            (folder / "numbers").write_text(numbers)
+            (folder / name).write_text(numbers)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(0)
     return child
 
 
-def run(folder, kills):
-    """Kill the work that often, then let it end."""
+def prepare(folder):
     folder.mkdir()
     os.environ |= {"VAEKIT_RUNS": str(folder / "runs"), "LOG": str(folder / "log"), "VAEKIT_PROGRESS": os.devnull}
     (folder / "log").touch()
+
+
+def together(folder, processes):
+    """The same work by several processes, which begin one shortly after the other: the numbers of each."""
+    prepare(folder)
+    names = [f"numbers-{i}" for i in range(processes)]
+    for child in [attempt(folder, name, wait=0.15 * i) for i, name in enumerate(names)]:
+        os.waitpid(child, 0)
+    return [json.loads((folder / name).read_text()) if (folder / name).exists() else None for name in names]
+
+
+def run(folder, kills):
+    """Kill the work that often, then let it end."""
+    prepare(folder)
     rng, killed = random.Random(kills), 0
     for _ in range(kills):
         began, child = (folder / "log").stat().st_size, attempt(folder)
@@ -97,4 +115,5 @@ def run(folder, kills):
 if __name__ == "__main__":
     fit(nn.Linear(1, 1), lambda model, x: model(x.flatten(1))[:, 0], torch.rand(2, 1, 1, 1), epochs=1, progress=False)
     folder, kills = Path(sys.argv[1]), int(sys.argv[2])
-    print(json.dumps([run(folder / "undisturbed", 0), run(folder / "disturbed", kills)]))
+    runs = [run(folder / "undisturbed", 0), run(folder / "disturbed", kills)]
+    print(json.dumps([*runs, together(folder / "shared", 3)]))

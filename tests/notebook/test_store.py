@@ -299,12 +299,13 @@ KILLS = int(os.environ.get("VAEKIT_KILLS", "5"))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_work_ends_with_the_same_numbers_and_repeats_one_step_a_kill(tmp_path):
+def test_killed_work_ends_with_the_same_numbers_and_so_do_several_processes_with_one_store(tmp_path):
     command = [sys.executable, str(Path(__file__).with_name("killed.py")), str(tmp_path), str(KILLS)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
-    wanted, found = json.loads(done.stdout.splitlines()[-1])
+    wanted, found, together = json.loads(done.stdout.splitlines()[-1])
     print(f"{found['killed']} kills; {len(found['steps'])} steps in place of {len(wanted['steps'])}")
     assert found["killed"] > 0 and found["numbers"] == wanted["numbers"]
     assert set(found["steps"]) == set(wanted["steps"])
     assert len(found["steps"]) <= len(wanted["steps"]) + found["killed"]
+    assert together == [wanted["numbers"]] * 3, done.stderr

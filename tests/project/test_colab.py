@@ -13,7 +13,7 @@ def test_installing_the_library_changes_nothing_that_colab_ships():
     wanted = {r.name: r for r in map(Requirement, project["dependencies"])}
     notebook = {r.name: r for r in map(Requirement, project["optional-dependencies"]["notebook"])}
     shipped = {r.name: str(r.specifier).removeprefix("==") for r in map(Requirement, colab.pins())}
-    added = {"torch", "safetensors"}  # safetensors needs nothing else: where Colab lacks it, it comes by itself
+    added = {"torch", "filelock", "safetensors"}  # filelock comes with torch, and safetensors needs nothing else
     assert shipped["ipywidgets"] == "7.7.1" and set(wanted) - added <= set(shipped)
     for name, version in shipped.items():
         for requirement in (wanted.get(name), notebook.get(name) if name == "ipywidgets" else None):

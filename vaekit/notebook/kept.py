@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from vaekit import checks
 from vaekit.notebook import store
 from vaekit.notebook.digest import digest
+from vaekit.notebook.turns import turn
 from vaekit.training.devices import default_device
 from vaekit.training.seeding import seeded
 
@@ -55,18 +56,19 @@ class _Stored:
         """
         key = _key(name, function, args, kwargs, version)
         path = store.file(name, key)
-        if (found := store.read(path, key)) is not None:
-            store.taken(name, found[1], path)
-            return found[0]
-        store.say("", event="start", name=name)
-        began = time.perf_counter()
-        value = _run(key, function, *args, **kwargs)
-        if _key(name, function, args, kwargs, version) != key:
-            raise ValueError(f"{name}: {CHANGED}")
-        seconds = time.perf_counter() - began
-        store.write(path, name, key, value, seconds=seconds)
-        store.done(name, "computed", seconds, path)
-        return value
+        with turn(name, path):
+            if (found := store.read(path, key)) is not None:
+                store.taken(name, found[1], path)
+                return found[0]
+            store.say("", event="start", name=name)
+            began = time.perf_counter()
+            value = _run(key, function, *args, **kwargs)
+            if _key(name, function, args, kwargs, version) != key:
+                raise ValueError(f"{name}: {CHANGED}")
+            seconds = time.perf_counter() - began
+            store.write(path, name, key, value, seconds=seconds)
+            store.done(name, "computed", seconds, path)
+            return value
 
     def chunks(
         self, name: str, function: Callable[..., T], over: Tensor | Sequence, *args: Any, chunk: int, dim: int = 0,
@@ -101,33 +103,34 @@ class _Stored:
         common = _key(name, function, (args, dim), kwargs, version)
         key = digest(common=common, over=over, chunk=chunk)
         path = store.file(name, key)
-        if (found := store.read(path, key)) is not None:
-            store.taken(name, found[1], path)
-            return found[0]
-        parts, files, seconds, count = [], [], 0.0, -(-len(over) // chunk)
-        for k in tqdm(range(count), desc=name, unit="chunk", disable=not store.shown()):
-            piece = over[k * chunk : (k + 1) * chunk]
-            key_k = digest(common=common, over=piece)
-            files.append(store.file(f"{name} chunk", key_k))
-            if (found := store.read(files[-1], key_k)) is None:
-                store.say("", event="step", name=name, done=k, total=count)
-                began = time.perf_counter()
-                value = _run(key_k, function, piece, *args, **kwargs)
-                spent = time.perf_counter() - began
-                store.write(files[-1], f"{name} chunk", key_k, value, seconds=spent)
-            else:
-                value, spent = found[0], found[1]["seconds"]
-                store.ledger.seconds += spent
-            parts.append(value)
-            seconds += spent
-        if _key(name, function, (args, dim), kwargs, version) != common:
-            raise ValueError(f"{name}: {CHANGED}")
-        joined = _join(parts, dim, name)
-        store.write(path, name, key, joined, seconds=seconds)
-        for file in files:
-            file.unlink(missing_ok=True)
-        store.done(name, "computed", seconds, path)
-        return joined
+        with turn(name, path):
+            if (found := store.read(path, key)) is not None:
+                store.taken(name, found[1], path)
+                return found[0]
+            parts, files, seconds, count = [], [], 0.0, -(-len(over) // chunk)
+            for k in tqdm(range(count), desc=name, unit="chunk", disable=not store.shown()):
+                piece = over[k * chunk : (k + 1) * chunk]
+                key_k = digest(common=common, over=piece)
+                files.append(store.file(f"{name} chunk", key_k))
+                if (found := store.read(files[-1], key_k)) is None:
+                    store.say("", event="step", name=name, done=k, total=count)
+                    began = time.perf_counter()
+                    value = _run(key_k, function, piece, *args, **kwargs)
+                    spent = time.perf_counter() - began
+                    store.write(files[-1], f"{name} chunk", key_k, value, seconds=spent)
+                else:
+                    value, spent = found[0], found[1]["seconds"]
+                    store.ledger.seconds += spent
+                parts.append(value)
+                seconds += spent
+            if _key(name, function, (args, dim), kwargs, version) != common:
+                raise ValueError(f"{name}: {CHANGED}")
+            joined = _join(parts, dim, name)
+            store.write(path, name, key, joined, seconds=seconds)
+            for file in files:
+                file.unlink(missing_ok=True)
+            store.done(name, "computed", seconds, path)
+            return joined
 
 
 stored = _Stored()

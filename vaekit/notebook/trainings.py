@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vaekit.notebook import store, weights
 from vaekit.notebook.digest import digest
+from vaekit.notebook.turns import turn
 from vaekit.training import History, default_device, fit, fit_ensemble, load_checkpoint
 
 __all__ = ["trained"]
@@ -55,36 +56,37 @@ class _Trained:
         key = _key(name, (model, objective, images), arguments, version)
         path = store.file(name, key)
         device = torch.device(arguments.get("device") or default_device())
-        if (found := store.read(path, key)) is not None and _complete(name, found[0], path.parent):
-            _put_in({"model": model, "objective": objective}, found[0], device)
-            store.taken(name, found[1], path, keep=keep)
-            return _history(found[0], path.parent)
-        if keep is not None and (history := weights.instead(name, keep, model, objective, device)) is not None:
-            return history
-        files = store.folder() / f"{store.stem(name, key)}.training"
-        spent, epoch = _so_far(name, files)
-        store.say(
-            f"{name}: goes on after epoch {epoch}" if epoch else "",
-            event="start", name=name, files=str(files), epochs=arguments.get("epochs"), done=epoch,
-        )  # fmt: skip
-        began = time.perf_counter()
-        asked = {"checkpoint_every": NEVER, "progress": store.shown()} | arguments
-        history = fit(model, objective, images, **asked, checkpoints=files)
-        if history.stopped == "interrupted":
-            raise KeyboardInterrupt(f"{name}: interrupted; run it again and it goes on after the last whole epoch")
-        store.ledger.seconds += spent
-        spent += time.perf_counter() - began
-        value = history._asdict() | {
-            "checkpoints": [str(file.relative_to(path.parent)) for file in history.checkpoints], "seconds": spent,
-            "model": model.state_dict(), "objective": _state(objective),
-        }  # fmt: skip
-        store.write(path, name, key, value, seconds=spent)
-        for file in (files / "last.pt", files / BEGAN):
-            file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # not empty: files of single epochs were asked for
-            files.rmdir()
-        store.done(name, "trained", spent, path, keep=keep)
-        return _history(value, path.parent)
+        with turn(name, path):
+            if (found := store.read(path, key)) is not None and _complete(name, found[0], path.parent):
+                _put_in({"model": model, "objective": objective}, found[0], device)
+                store.taken(name, found[1], path, keep=keep)
+                return _history(found[0], path.parent)
+            if keep is not None and (history := weights.instead(name, keep, model, objective, device)) is not None:
+                return history
+            files = store.folder() / f"{store.stem(name, key)}.training"
+            spent, epoch = _so_far(name, files)
+            store.say(
+                f"{name}: goes on after epoch {epoch}" if epoch else "",
+                event="start", name=name, files=str(files), epochs=arguments.get("epochs"), done=epoch,
+            )  # fmt: skip
+            began = time.perf_counter()
+            asked = {"checkpoint_every": NEVER, "progress": store.shown()} | arguments
+            history = fit(model, objective, images, **asked, checkpoints=files)
+            if history.stopped == "interrupted":
+                raise KeyboardInterrupt(f"{name}: interrupted; run it again and it goes on after the last whole epoch")
+            store.ledger.seconds += spent
+            spent += time.perf_counter() - began
+            value = history._asdict() | {
+                "checkpoints": [str(file.relative_to(path.parent)) for file in history.checkpoints], "seconds": spent,
+                "model": model.state_dict(), "objective": _state(objective),
+            }  # fmt: skip
+            store.write(path, name, key, value, seconds=spent)
+            for file in (files / "last.pt", files / BEGAN):
+                file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty: files of single epochs were asked for
+                files.rmdir()
+            store.done(name, "trained", spent, path, keep=keep)
+            return _history(value, path.parent)
 
     def ensemble(
         self, name: str, models: Sequence[nn.Module], objective: Any, images: Tensor, *, version: int = 0,
@@ -106,20 +108,21 @@ class _Trained:
         modules = [*models, *(objective if isinstance(objective, Sequence) else [])]
         key = _key(name, (list(models), objective, images), arguments, version)
         path = store.file(name, key)
-        if (found := store.read(path, key)) is not None:
-            device = torch.device(arguments.get("device") or default_device())
-            for module, state in zip(modules, found[0]["modules"], strict=True):
-                _put_in({"module": module}, {"module": state}, device)
-            store.taken(name, found[1], path)
-            return found[0]["nats"]
-        store.say("", event="start", name=name)
-        began = time.perf_counter()
-        nats = fit_ensemble(models, objective, images, **({"progress": store.shown()} | arguments))
-        spent = time.perf_counter() - began
-        states = [module.state_dict() for module in modules]
-        store.write(path, name, key, {"nats": nats, "modules": states}, seconds=spent)
-        store.done(name, "trained", spent, path)
-        return nats
+        with turn(name, path):
+            if (found := store.read(path, key)) is not None:
+                device = torch.device(arguments.get("device") or default_device())
+                for module, state in zip(modules, found[0]["modules"], strict=True):
+                    _put_in({"module": module}, {"module": state}, device)
+                store.taken(name, found[1], path)
+                return found[0]["nats"]
+            store.say("", event="start", name=name)
+            began = time.perf_counter()
+            nats = fit_ensemble(models, objective, images, **({"progress": store.shown()} | arguments))
+            spent = time.perf_counter() - began
+            states = [module.state_dict() for module in modules]
+            store.write(path, name, key, {"nats": nats, "modules": states}, seconds=spent)
+            store.done(name, "trained", spent, path)
+            return nats
 
 
 trained = _Trained()
