@@ -18,6 +18,7 @@ from tools.notebooks import FOLDER, ROOT, read_script, tags, write
 
 DERIVATION = re.compile(r"\n*<details><summary>Solution</summary>\n.*?</details>\n*", re.DOTALL)
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION$", re.DOTALL | re.MULTILINE)
+FOLDED = re.compile(r" The solutions are folded\.(\n\[The same chapter without them\].*$)?", re.MULTILINE)
 STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
 
 
@@ -30,7 +31,7 @@ def without_solutions(chapter: NotebookNode) -> NotebookNode:
             continue
         if cell.cell_type == "markdown":
             cell.source = DERIVATION.sub("\n\n*Your derivation here.*\n\n", cell.source).strip()
-            cell.source = cell.source.replace(" The solutions are folded.", "")
+            cell.source = FOLDED.sub("", cell.source)
         else:
             cell.source = SOLUTION.sub(lambda m: "\n".join(m[1] + line for line in STUB.split("\n")), cell.source)
         if cell.source:

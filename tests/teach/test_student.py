@@ -32,11 +32,13 @@ def test_no_solution_and_no_output_is_left_in_a_chapter(chapter, folder):
     notebook = nbformat.read(folder / "chapters" / f"{chapter}.ipynb", 4)
     nbformat.validate(notebook)
     text = "\n".join(cell.source for cell in notebook.cells)
-    assert "BEGIN SOLUTION" not in text and "<summary>Solution" not in text
+    assert "BEGIN SOLUTION" not in text and "<summary>Solution" not in text and "solutions are folded" not in text
     assert not any(cell.get("outputs") for cell in notebook.cells)
     script = notebooks.read_script(notebooks.FOLDER / f"{chapter}.py")
     for lesson in re.findall(r"^## \d+\. .*", "\n".join(c.source for c in script.cells), re.MULTILINE):
         assert lesson in text
+    address = f"https://colab.research.google.com/github/vaekit/vaekit/blob/student/{chapter}.ipynb"
+    assert address in "\n".join(c.source for c in script.cells) and address not in text
     assert len(re.findall(r"^\*\*\d\.\*\* ", notebook.cells[-1].source, re.MULTILINE)) >= 5  # its quiz
     solutions = [c.source for c in script.cells if c.cell_type == "code" and "solution" in notebooks.tags(c)]
     assert not any(source in text for source in solutions if "### BEGIN SOLUTION" not in source)
