@@ -136,3 +136,33 @@ def test_bad_arguments(change, message):
     arguments = {"models": new_models(), "objective": elbo, "x": images(), "epochs": 1, "progress": False} | change
     with pytest.raises(ValueError, match=message):
         fit_ensemble(**arguments)
+
+
+class Twice(nn.Module):
+    """An encoder that goes through one layer under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(16, 16)
+        self.again, self.last = self.first, nn.Linear(16, 6)
+
+    def forward(self, x):
+        return self.last(self.again(self.first(x.flatten(-3)).tanh()))
+
+
+def test_a_layer_under_two_names_is_trained_as_one():
+    def models():
+        made = []
+        for seed in SEEDS:
+            with seeded(seed):
+                pair = Twice(), mlp((1, 4, 4), latent_dim=3, hidden=(8,))[1]
+                made.append(VAE(*pair, latent_dim=3).double())
+        return made
+
+    together, alone = models(), models()
+    options = {"epochs": 2, "batch_size": 8, "lr": 0.01, "device": "cpu", "progress": False}
+    fit_ensemble(together, without_noise, images(), seeds=SEEDS, **options)
+    for model, seed in zip(alone, SEEDS, strict=True):
+        fit(model, without_noise, images(), seed=seed, **options)
+    assert_same(together, alone)
+    assert all(model.encoder.again is model.encoder.first for model in together)

@@ -236,3 +236,20 @@ def test_a_description_may_leave_the_weights_out():
 def test_what_cannot_be_described_is_refused():
     with pytest.raises(ValueError, match="objective: expected a configuration that can be described, got <generator"):
         describe(partial(elbo, beta=(i for i in range(3))))
+
+
+def test_weights_that_fit_would_not_train_are_refused_before_the_first_step(monkeypatch):
+    hidden, model = PlanarBound(2, steps=1), small()
+    monkeypatch.setitem(globals(), "HIDDEN", hidden)
+    before, x = copy.deepcopy(model.state_dict()), torch.rand(6, 1, 3, 3)
+    options = {"epochs": 2, "batch_size": 3, "device": "cpu", "progress": False}
+    with pytest.raises(ValueError, match=r"objective: expected its parameters in .* shapes \[\(5, 4\), \(5,\)\].*freeze"):
+        fit(model, by_a_global_module, x, **options)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    fit(model, partial(lambda bound, model, x: bound(model, x), hidden), x, **options)  # reached, so trained
+    hidden.requires_grad_(False)
+    fit(model, by_a_global_module, x, **options)
+
+
+def by_a_global_module(model, x):
+    return HIDDEN(model, x)  # noqa: F821

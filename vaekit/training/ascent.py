@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vaekit import checks
 from vaekit.training import distributed
-from vaekit.training.objectives import module_of
+from vaekit.training.objectives import module_of, strangers
 from vaekit.training.seeding import mix, seeded
 
 Objective = Callable[..., Tensor]
@@ -50,19 +50,22 @@ class Ascent:
         self.parameters = list(parameters)
         self.optim = optimizer(self.parameters, lr=lr)
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp is torch.float16)
+        self.reach_is_known = False  # whether the weights that the objective uses have been looked at
         self.exact = torch.float32 if device.type == "mps" else torch.float64  # for sums over a data set
 
     def step(self, images: Tensor, batch: int, number: int) -> Tensor:
         """Step `number`, on this process's `images` of a batch of `batch`; returns the sum of their nats.
 
         Raises:
-            ValueError: The objective does not return `[B]`.
+            ValueError: The objective does not return `[B]`, or uses weights that nobody trains.
             FloatingPointError: It is NaN or infinite; nothing has been changed.
         """
         self.optim.zero_grad()
         total = torch.zeros((), device=self.device, dtype=self.exact)
         if len(images):
             nats = self._nats(images, number)  # [B]
+            if not self.reach_is_known:
+                self._check_reach(nats)
             self.scaler.scale(-nats.sum() / batch).backward()
             total = nats.detach().sum(dtype=self.exact)
         distributed.sum_gradients(self.parameters)
@@ -71,6 +74,15 @@ class Ascent:
         self.scaler.step(self.optim)
         self.scaler.update()
         return total
+
+    def _check_reach(self, nats: Tensor) -> None:
+        if unknown := strangers(nats, self.parameters):
+            raise ValueError(
+                f"objective: expected its parameters in the model or in the objective itself, got others, of shapes "
+                f"{unknown}, which would not be trained; pass a module that it uses as an argument (functools.partial)"
+                ", or freeze it"
+            )
+        self.reach_is_known = True
 
     def _nats(self, images: Tensor, number: int) -> Tensor:
         weights = {name: schedule(number) for name, schedule in self.schedules.items()}

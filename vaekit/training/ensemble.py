@@ -15,6 +15,7 @@ from vaekit import checks
 from vaekit.training.ascent import Objective, Schedule
 from vaekit.training.asked import check_images, check_settings
 from vaekit.training.devices import device_of
+from vaekit.training.functional import functional_call
 from vaekit.training.objectives import module_of
 from vaekit.training.seeding import generator, mix, seeded
 
@@ -75,7 +76,7 @@ def fit_ensemble(
     x = x.to(device)
 
     def values(parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor, weights: dict) -> Tensor:
-        return torch.func.functional_call(pairs[0], (parameters, buffers), (images,), weights)
+        return functional_call(pairs[0], parameters | buffers, (images,), weights)
 
     batched = torch.func.vmap(values, in_dims=(0, 0, 0, None), randomness="different")
     history, step = [], 0

@@ -108,7 +108,7 @@ def fit(
 
     Raises:
         ValueError: Bad images or numbers; `checkpoints` holds a run with other settings; the objective does not
-            return `[B]`.
+            return `[B]`, or uses parameters that it finds by a global name.
         FloatingPointError: The objective became NaN or infinite. The weights are those of the last good epoch.
         OSError: The checkpoints cannot be written.
 
