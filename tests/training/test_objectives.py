@@ -243,7 +243,7 @@ def test_weights_that_fit_would_not_train_are_refused_before_the_first_step(monk
     monkeypatch.setitem(globals(), "HIDDEN", hidden)
     before, x = copy.deepcopy(model.state_dict()), torch.rand(6, 1, 3, 3)
     options = {"epochs": 2, "batch_size": 3, "device": "cpu", "progress": False}
-    with pytest.raises(ValueError, match=r"objective: expected its parameters in .* shapes \[\(5, 4\), \(5,\)\].*freeze"):
+    with pytest.raises(ValueError, match=r"objective: expected its parameters .* shapes \[\(5, 4\), \(5,\)\].*freeze"):
         fit(model, by_a_global_module, x, **options)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     fit(model, partial(lambda bound, model, x: bound(model, x), hidden), x, **options)  # reached, so trained
