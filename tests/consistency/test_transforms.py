@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from vaekit.consistency.transforms import RandomAffine, RandomBrightness, RandomNoise, affine, compose
+from vaekit.consistency.transforms import (
+    RandomAffine,
+    RandomBrightness,
+    RandomNoise,
+    affine,
+    black_or_white,
+    compose,
+)
 from vaekit.training.seeding import seeded
 
 
@@ -167,3 +174,17 @@ def test_half_precision_and_no_global_state():
 def test_bad_input_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_black_or_white_draws_each_pixel_with_its_own_probability():
+    grey = torch.linspace(0, 1, 12, dtype=torch.float64).view(1, 1, 3, 4)
+    with seeded(0):
+        drawn = black_or_white(grey.expand(20_000, -1, -1, -1))
+    assert drawn.dtype == torch.float64 and set(drawn.unique().tolist()) == {0.0, 1.0}
+    share = drawn.mean(0, keepdim=True)
+    assert share[0, 0, 0, 0] == 0 and share[0, 0, -1, -1] == 1  # never and always, not nearly
+    assert ((share - grey).abs() <= 5 * (grey * (1 - grey) / 20_000).sqrt()).all()
+    pixels = drawn.flatten(1)[:, 1:-1]
+    assert (torch.corrcoef(pixels.T) - torch.eye(10)).abs().max() < 0.05  # each on its own
+    with pytest.raises(ValueError, match="x"):
+        black_or_white(grey + 0.1)

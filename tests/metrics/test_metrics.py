@@ -150,6 +150,23 @@ def test_mutual_information_against_brute_force_on_the_same_draws():
     assert abs(pieces.nats - nats) < 0.15
 
 
+def test_mutual_information_of_a_few_codes_among_all_images():
+    exact = linear_gaussian(latent=3, batch=6)
+    exact.model.encoder.__class__ = Spread
+    q_z = exact.model.posterior(exact.x)
+    with seeded(0), torch.no_grad():
+        z = q_z.mean[:4] + q_z.stddev[:4] * torch.stack([torch.randn(4, 3, dtype=torch.float64) for _ in range(50)])
+        log_q = q_z.log_prob(z[:, :, None])  # [S, 4, N]
+        terms = log_q.diagonal(dim1=1, dim2=2) - log_q.logsumexp(-1) + math.log(6)
+    with seeded(0):
+        nats, error, ceiling = mutual_information(exact.model, exact.x, samples=50, drawn=4)
+    assert nats == pytest.approx(terms.mean().item(), abs=1e-10) and ceiling == pytest.approx(math.log(6))
+    assert error == pytest.approx(terms.mean(0).std().item() / 2, abs=1e-10)
+    for drawn in (1, 7, 2.5):
+        with pytest.raises(ValueError, match="drawn"):
+            mutual_information(exact.model, exact.x, drawn=drawn)
+
+
 def test_mutual_information_ends_at_log_n_and_at_zero():
     exact = linear_gaussian(latent=2, batch=50)
     with torch.no_grad():

@@ -8,7 +8,14 @@ Read first: `objective` (`posterior_divergence`, `Consistency`). `transforms` ha
 """
 
 from vaekit.consistency.objective import Consistency, Transform, posterior_divergence
-from vaekit.consistency.transforms import RandomAffine, RandomBrightness, RandomNoise, affine, compose
+from vaekit.consistency.transforms import (
+    RandomAffine,
+    RandomBrightness,
+    RandomNoise,
+    affine,
+    black_or_white,
+    compose,
+)
 from vaekit.consistency.two_level import TwoLevelNormal, TwoLevelVAE, level_divergences, two_level_mlp
 
 __all__ = [
@@ -20,6 +27,7 @@ __all__ = [
     "TwoLevelNormal",
     "TwoLevelVAE",
     "affine",
+    "black_or_white",
     "compose",
     "level_divergences",
     "posterior_divergence",

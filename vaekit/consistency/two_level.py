@@ -1,9 +1,8 @@
 r"""A VAE with two levels of latent variables, whose posterior and prior are distributions like any other.
 
-The upper level $z_2$ says what the picture is about, the lower level $z_1$, given $z_2$, how it looks. Since q(z|x) and
-p(z) know how to draw, to give log-probabilities and their divergence, what asks no more of them takes this model as it
-takes a plain one. Not so `PlanarBound`, `beta_tcvae`, `active_units` and `mutual_information`: they ask for latents
-that are independent given the image, and say so.
+The upper level $z_2$ says what the picture is about, the lower level $z_1$, given $z_2$, how it looks. What asks q(z|x)
+and p(z) for draws, log-probabilities and a divergence takes this model as a plain one. `PlanarBound`, `beta_tcvae`,
+`active_units` and `mutual_information` ask for latents that are independent given the image, and say so.
 """
 
 import math
@@ -99,8 +98,7 @@ class TwoLevelVAE(VAE):
         likelihood: As in `VAE`.
 
     References:
-        Relative posteriors: Vahdat & Kautz, "NVAE: A Deep Hierarchical Variational Autoencoder", NeurIPS 2020, section
-        3.2, https://arxiv.org/abs/2007.03898. This model is a small stand-in for theirs, with two levels and no more.
+        Relative posteriors: Vahdat & Kautz, "NVAE", NeurIPS 2020, section 3.2, https://arxiv.org/abs/2007.03898.
 
     Example:
         >>> from vaekit import elbo, log_evidence
@@ -152,7 +150,7 @@ class TwoLevelVAE(VAE):
     def _lower_posterior(self, z_2: Tensor, context: Tensor | None) -> DiagonalNormal:
         assert context is not None
         leading = torch.broadcast_shapes(z_2.shape[:-1], context.shape[:-1])
-        joined = torch.cat([context.expand(*leading, -1), z_2.expand(*leading, -1)], -1)  # [..., F + D2]
+        joined = torch.cat([v.expand(*leading, -1) for v in (context, z_2)], -1)  # [..., F + D2]
         p, relative = self._lower_prior(z_2, None).base_dist, _normal(self.lower_head(joined).to(z_2.dtype)).base_dist
         return DiagonalNormal(p.loc + p.scale * relative.loc, p.scale * relative.scale)
 
@@ -164,19 +162,15 @@ def two_level_mlp(
 
     Args:
         shape: Image shape, such as `(1, 28, 28)`.
-        latent_dims: (D2, D1), upper level first.
+        latent_dims: (D2, D1), upper level first, each at least 1.
         hidden: Width of the hidden layers, which is also F.
         likelihood: As in `VAE`; one number a pixel.
-
-    Raises:
-        ValueError: A dimension is below 1.
     """
     _check(latent_dims)
     checks.shape(shape, "shape", "positive image dimensions")
     checks.function(likelihood, "likelihood")
-    upper, lower = latent_dims
     checks.count(hidden, 1, "hidden")
-    pixels = math.prod(shape)
+    (upper, lower), pixels = latent_dims, math.prod(shape)
 
     def head(inputs: int, outputs: int) -> nn.Module:
         return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))

@@ -49,7 +49,9 @@ def active_units(model: VAE, x: Tensor, *, threshold: float = 0.01) -> ActiveUni
 
 
 @torch.no_grad()
-def mutual_information(model: VAE, x: Tensor, *, samples: int = 1, chunk: int = 4_000_000) -> Information:
+def mutual_information(
+    model: VAE, x: Tensor, *, samples: int = 1, drawn: int | None = None, chunk: int = 4_000_000
+) -> Information:
     r"""What z says about which of the N images it was drawn for, against the aggregate posterior over these images:
 
     $$I_q(x; z) = \tfrac1N \sum_n \mathrm{KL}\big(q(z \mid x_n) \,\|\, p(z)\big) - \mathrm{KL}\big(q(z) \,\|\, p(z)\big)
@@ -63,13 +65,15 @@ def mutual_information(model: VAE, x: Tensor, *, samples: int = 1, chunk: int = 
         model: The model; it is put in evaluation mode for the while.
         x: Images `[N, *image]`, on any device; they move to the model's in pieces.
         samples: S, draws of z per image, at least 1. Time grows as $S N^2 D$.
+        drawn: Codes are drawn for the first so many images only, 2 or more, and judged against all N of them; by
+            default for all. The ceiling stays, and time grows as $S N D$ times this.
         chunk: How many (draw, image) pairs are held at once; the memory needed is proportional to it.
 
     Returns:
         The estimate, its standard error over images, and $\log N$; in nats.
 
     Raises:
-        ValueError: Bad images, `samples` or `chunk` below 1.
+        ValueError: Bad images, `samples` or `chunk` below 1, `drawn` below 2 or above N.
 
     References:
         Hoffman & Johnson, "ELBO surgery", NeurIPS workshop 2016,
@@ -78,11 +82,14 @@ def mutual_information(model: VAE, x: Tensor, *, samples: int = 1, chunk: int = 
     checks.count(samples, 1, "samples")
     checks.count(chunk, 1, "chunk")
     mean, std = _moments(model, x)  # [N, D]
-    n = len(mean)
+    n, drawn = len(mean), len(mean) if drawn is None else drawn
+    checks.count(drawn, min(2, n), "drawn")
+    if drawn > n:
+        raise ValueError(f"drawn: expected at most the number of images, {n}, got {drawn}")
     precision = std**-2
     constant = (mean**2 * precision).sum(-1) + 2 * std.log().sum(-1)  # [N]; the terms in 2 pi cancel in the end
-    total = torch.zeros(n, dtype=mean.dtype, device=mean.device)
-    for rows in torch.arange(n, device=mean.device).split(max(1, chunk // n)):
+    total = torch.zeros(drawn, dtype=mean.dtype, device=mean.device)
+    for rows in torch.arange(drawn, device=mean.device).split(max(1, chunk // n)):
         for _ in range(samples):
             z = mean[rows] + std[rows] * torch.randn_like(mean[rows])  # [R, D]
             # the square written out, so that no [R, N, D] is ever made; in double precision it cancels harmlessly
