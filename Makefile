@@ -59,7 +59,8 @@ links: $(READY)
 # nbval runs the notebooks' cells; everything else is in pyproject.toml. One thread a worker: the workers share the cores.
 test: $(READY) lint
 	@OMP_NUM_THREADS=1 VAEKIT_PROFILE=smoke $(BIN)/python -m pytest --quiet -n $(JOBS) --dist loadscope \
-		--no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks tests vaekit
+		--no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
+		--durations=20 --durations-min=5 notebooks tests vaekit
 
 lint: $(READY)
 	@$(BIN)/ruff check --quiet .
