@@ -63,7 +63,7 @@ SLIPS = {
 EXPERIMENT = """
 ## Task 2 · The control that decides
 
-The transformation is a shift by at most one pixel of the 8 × 8 digits, `RandomAffine(shift=1 / 8)`. Train a plain VAE, one with augmentation (λ = 0) and one with λ = @weight@, three seeds or more from the same initial weights. Report test NLL, `posterior_divergence` and the share of shifted test images whose nearest code (posterior mean) is their own image's.
+The transformation is a shift by at most one pixel of the 8 × 8 digits, `RandomAffine(translate=1 / 8)`. Train a plain VAE, one with augmentation (λ = 0) and one with λ = @weight@, three seeds or more from the same initial weights. Report test NLL, `posterior_divergence` and the share of shifted test images whose nearest code (posterior mean) is their own image's.
 What did the divergence add to what augmentation had brought? A result that goes either way, or nowhere, earns full marks.
 """
 
@@ -80,7 +80,7 @@ MODEL = """
 epochs, seeds = 30, 3
 train = load("digits").images
 test = binarise(load("digits", "test").images, torch.Generator().manual_seed(0))
-shift = RandomAffine(shift=1 / 8)
+shift = RandomAffine(translate=1 / 8)
 rows = {"plain": elbo, "augmentation": Consistency(elbo, shift, weight=0.0), "CR": Consistency(elbo, shift, weight=@weight@)}
 found = {name: [] for name in rows}
 for seed in range(seeds):

@@ -82,7 +82,7 @@ MODEL = """
 epochs, seeds = 30, 3
 train = load("digits").images
 test = binarise(load("digits", "test").images, torch.Generator().manual_seed(0))
-shift = RandomAffine(shift=1 / 8)
+shift = RandomAffine(translate=1 / 8)
 cells = {(0, 0): elbo, (1, 0): Consistency(elbo, shift, weight=@weight@), (0, 1): JacobianL1(elbo, weight=@gamma@, columns=2),
          (1, 1): JacobianL1(Consistency(elbo, shift, weight=@weight@), weight=@gamma@, columns=2)}
 y = []
