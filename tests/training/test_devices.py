@@ -52,3 +52,14 @@ def test_training_follows_it(monkeypatch):
     model = VAE(*mlp((1, 4, 4), latent_dim=2, hidden=(3,)), latent_dim=2)
     fit(model, elbo, torch.rand(4, 1, 4, 4), epochs=1, progress=False)
     assert model._zero.device.type == "cpu"
+
+
+def test_a_machine_with_one_card(monkeypatch):
+    offer(monkeypatch, cuda=True, mps=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for named in ("cuda", "cuda:0"):
+        monkeypatch.setenv("VAEKIT_DEVICE", named)
+        assert default_device() == torch.device(named)
+    monkeypatch.setenv("VAEKIT_DEVICE", "cuda:1")
+    with pytest.raises(ValueError, match="as this machine has, got 'cuda:1'"):
+        default_device()

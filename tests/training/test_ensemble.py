@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.distributions import kl_divergence
 
-from vaekit import VAE, conv, elbo, mlp
+from vaekit import VAE, conv, elbo, gaussian, mlp
 from vaekit.jacobian.penalty import JacobianL1, jacobian_l1
 from vaekit.training.ensemble import fit_ensemble
 from vaekit.training.loop import fit, linear
@@ -166,3 +166,10 @@ def test_a_layer_under_two_names_is_trained_as_one():
         fit(model, without_noise, images(), seed=seed, **options)
     assert_same(together, alone)
     assert all(model.encoder.again is model.encoder.first for model in together)
+
+
+def test_an_ensemble_with_a_normal_likelihood_takes_any_pixel():
+    with seeded(0):
+        models = [VAE(*mlp((1, 4, 4), 2, hidden=(3,)), latent_dim=2, likelihood=gaussian(1.0)).double() for _ in "ab"]
+    nats = fit_ensemble(models, elbo, 10 * images() - 5, epochs=1, device="cpu", progress=False)
+    assert nats.shape == (2, 1) and nats.isfinite().all()

@@ -4,6 +4,7 @@ import copy
 import json
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -137,6 +138,8 @@ class Shared(nn.Module):
 def test_shared_modules_take_other_weights_and_get_their_own_back():
     net, other, x = Shared(), Shared(), torch.randn(3, 2)
     before, expected = copy.deepcopy(net.state_dict()), other(x)
+    by_its_second_name = {"b.weight": other.a.weight, "a.bias": other.a.bias, "c.bias": other.c.bias}
+    torch.testing.assert_close(functional_call(net, by_its_second_name, (x,)), expected)
     torch.testing.assert_close(functional_call(net, dict(other.named_parameters()), (x,)), expected)
     after = net.state_dict()  # torch's own functional_call leaves the new weights in
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -207,6 +210,10 @@ DIFFERENT = [
     lambda: [1, 2.5, None, True, "a", float("inf"), torch.float32, torch.zeros(2), {"k": {1, 2}}],
     lambda: [1, 2.5, None, True, "a", float("-inf"), torch.float32, torch.zeros(2), {"k": {1, 2}}],
     lambda: [1, 2.5, None, True, "a", float("inf"), torch.float32, torch.ones(2), {"k": {1, 2}}],
+    lambda: [1, "2.5", None, True, "a", float("inf"), torch.float32, torch.zeros(2), {"k": {1, 2}}],
+    lambda: [1, np.float64(2.5), None, True, "a", float("inf"), torch.float32, torch.zeros(2), {"k": {1, 2}}],
+    lambda: [1, 2.5, None, 1, "a", float("inf"), torch.float32, torch.zeros(2), {"k": {1, 2}}],
+    lambda: [1, 2.5, None, True, "a", float("nan"), torch.float32, torch.zeros(2), {"k": {1, 2}}],
 ]
 
 

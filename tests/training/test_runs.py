@@ -17,6 +17,7 @@ from torch import nn
 
 from vaekit import VAE, Consistency, HamiltonianBound, elbo, fit, gaussian, linear, load_checkpoint, mlp
 from vaekit.training.checkpoints import save_checkpoint
+from vaekit.training.runs import digest
 from vaekit.training.seeding import seeded
 
 SHAPE = (1, 4, 4)
@@ -304,3 +305,75 @@ def test_a_run_that_fails_as_soon_as_it_is_resumed_can_be_resumed_again(tmp_path
     model, _ = train(tmp_path, objective=objective)
     whole, _ = train(tmp_path / "whole", objective=objective)
     assert all(torch.equal(v, whole.state_dict()[k]) for k, v in model.state_dict().items())
+
+
+def test_a_run_begun_anew_forgets_the_old_one_before_its_first_epoch(tmp_path):
+    train(tmp_path)
+
+    def fails(model, x):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(tmp_path, objective=fails, seed=1, resume=False)
+    model, history = train(tmp_path, seed=1)  # neither refused nor resumed
+    whole, expected = train(tmp_path / "whole", seed=1)
+    assert history.train == expected.train
+    assert all(torch.equal(v, whole.state_dict()[k]) for k, v in model.state_dict().items())
+
+
+def test_a_refusal_names_what_differs_in_words(tmp_path):
+    train(tmp_path)
+    with pytest.raises(ValueError, match=r"holds another run \(another objective, another schedules\); take"):
+        train(tmp_path, objective=partial(elbo, beta=2.0), schedules={"beta": linear(0, 1, 5)})
+
+
+def test_another_process_leaves_no_note_in_the_first_ones_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("vaekit.training.distributed.join", lambda device: (0, 2))
+    train(tmp_path)
+    before = (tmp_path / "last.pt").read_bytes()
+    monkeypatch.setattr("vaekit.training.distributed.join", lambda device: (1, 2))
+    train(tmp_path, epochs=3)
+    assert (tmp_path / "last.pt").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_fingerprint_of_weights_tells_names_shapes_and_types():
+    ones = torch.ones(4)
+    groups = [
+        {"model": {"a": ones}}, {"model": {"b": ones}}, {"objective": {"a": ones}}, {"model": {"a": ones.view(2, 2)}},
+        {"model": {"a": ones.view(torch.int32)}}, {"model": {"a": 2 * ones}}, {"model": {"a": ones, "b": ones[:0]}},
+    ]  # fmt: skip
+    assert len({digest(group) for group in groups}) == len(groups)
+    assert digest(groups[0]) == digest({"model": {"a": torch.ones(8)[::2]}})
+
+
+def test_all_bytes_are_with_the_system_when_it_is_told_to_keep_them(tmp_path, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    path = save_checkpoint(tmp_path / "c.pt", {"n": torch.arange(1000)})
+    assert sizes == [path.stat().st_size] and sizes[0] > 8000
+
+
+def test_a_locked_temporary_file_is_somebody_elses(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    held, left = tmp_path / ".c.pt.0001.tmp", tmp_path / ".c.pt.0002.tmp"
+    left.touch()
+    with held.open("xb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        save_checkpoint(tmp_path / "c.pt", {"n": 1})
+        assert held.exists() and not left.exists()
+
+
+def test_a_temporary_file_is_locked_while_it_is_written_and_gone_if_it_fails(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def fails(descriptor):
+        (unfinished,) = tmp_path.glob(".c.pt.*.tmp")
+        with unfinished.open("rb") as other, pytest.raises(OSError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match=r"could not write the checkpoint \(No space left on device\)"):
+        save_checkpoint(tmp_path / "c.pt", {"n": 1})
+    assert list(tmp_path.iterdir()) == []
