@@ -393,3 +393,52 @@ def test_bad_input_is_told():
         bound_of(1).log_weight(truth.model, truth.x, samples=0)
     with pytest.raises(ValueError, match="NaN or infinite"):
         bound_of(1)(truth.model, torch.full_like(truth.x, math.nan))
+
+
+def test_the_guard_counts_nats_step_by_step_over_all_draws_and_either_way():
+    model, x = small()
+    z, rho = torch.randn(2, 6, 4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    bound = bound_of(4, "fixed", step_size_per_step=True, max_energy_error=math.inf)
+    with torch.no_grad():
+        bound.step_logit[2] = torch.tensor([0.5, 1.5])  # the third step is the roughest
+        states = bound.trajectory(model, x, z, rho)
+        kinetic = [(s.rho.square().sum(-1) / 2, (s.rho / a).square().sum(-1) / 2) for s, a in
+                   zip(states, [1.0, *bound.alpha], strict=True)]  # fmt: skip
+        changes = torch.stack([
+            (after.energy + warm) - (before.energy + cold)
+            for (before, after), (cold, _), (_, warm) in zip(pairwise(states), kinetic, kinetic[1:], strict=False)
+        ])  # fmt: skip
+    assert changes.shape == (4, 6, 4)
+    worst = changes.abs().amax((1, 2))
+    assert worst.argmax() == 2 and changes.abs().flatten(1).argmax(1)[2] > 0  # not the first draw
+    bound.max_energy_error = worst[2].item() * (1 + 1e-9)
+    bound.trajectory(model, x, z, rho)
+    bound.max_energy_error = worst[2].item() * (1 - 1e-9)
+    low, high = bound.step_size[2].tolist()
+    said = rf"step 3 of 4, with step sizes from {low:.3g} to {high:.3g}, changes the energy by {worst[2].item():.3g} "
+    with pytest.raises(FloatingPointError, match=said):
+        bound.trajectory(model, x, z, rho)
+
+
+def test_what_is_learned_and_where_it_starts_unless_told():
+    bound = HamiltonianBound(3, steps=2)
+    torch.testing.assert_close(bound.step_size.detach(), torch.full((3,), 0.2))
+    torch.testing.assert_close(bound.alpha.detach(), torch.full((2,), 0.9))
+    with torch.no_grad():
+        bound.step_logit.fill_(100.0)
+    assert torch.equal(bound.step_size, torch.full((3,), 0.5))
+    assert bound.tempering == "free" and bound.estimator == "plain" and bound.max_energy_error == 1e6
+    one_each = HamiltonianBound(3, steps=2, step_size_per_step=True)
+    assert one_each.step_size.shape == (2, 3)
+
+
+def test_a_negative_change_of_energy_counts_as_much(monkeypatch):
+    bound = bound_of(2, "none", max_energy_error=5.0)
+    for change, refused in ((-4.9, False), (-5.1, True), (5.0, False), (math.inf, True), (math.nan, True)):
+        errors = torch.tensor([[0.0, 0.0], [1.0, change]])
+        monkeypatch.setattr("vaekit.hamiltonian.bound.energy_errors", lambda states, alpha, errors=errors: errors)
+        if refused:
+            with pytest.raises(FloatingPointError, match="step 2 of 2"):
+                bound._refuse_divergence([], bound.step_size.expand(2, 2))
+        else:
+            bound._refuse_divergence([], bound.step_size.expand(2, 2))

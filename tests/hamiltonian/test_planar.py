@@ -100,3 +100,9 @@ def test_bad_arguments_are_told():
         PlanarBound(2, steps=1).double()(truth.model, truth.x, samples=0)
     with pytest.raises(ValueError, match="latent_dim 3 like the bound's, got 2"):
         PlanarBound(3, steps=1).double()(truth.model, truth.x)
+
+
+def test_the_maps_start_in_directions_of_unit_length():
+    with seeded(6):
+        _, w, b = PlanarBound(50, steps=200).parameters_of.bias.detach().view(200, 101).split([50, 50, 1], -1)
+    assert w.square().sum(-1).mean().item() == pytest.approx(1, rel=0.1) and not b.any()

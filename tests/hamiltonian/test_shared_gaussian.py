@@ -182,3 +182,64 @@ def test_without_decay_the_rate_stays_what_it_is():
         torch.testing.assert_close(p, q)
     train(with_decay := MeanField(data), iterations=20, lr=0.01)
     assert (with_decay.log_sigma - fit.log_sigma).abs().min() > 0.01
+
+
+def test_all_start_where_the_paper_starts():
+    """Delta = 0, log sigma = 3; step sizes of 0.005, at most 0.5; 1 / sqrt(beta_0) = 5; the exact prior."""
+    _, data = observed()
+    fit = Hamiltonian(data, steps=4, tempered=True)
+    for each in (fit, Planar(data, steps=1), MeanField(data)):
+        assert torch.equal(each.delta, torch.zeros(2, 4, **F64)) and torch.equal(each.log_sigma, each.delta + 3)
+    z, rho = (column.detach() for column in fit.columns())
+    epsilon, precision, pulled = 0.005, 6 * math.exp(-6), 6 * math.exp(-6) * data.mean
+    state, heats = [(0.3, -0.2 * 5)], [5 - 4 * k**2 / 16 for k in range(5)]
+    for k in range(4):  # leapfrog by hand, from z_0 = 0.3 and gamma_0 = -0.2
+        z_k, rho_k = state[-1]
+        half = rho_k - epsilon / 2 * ((1 + precision) * z_k - pulled)
+        z_k = z_k + epsilon * half
+        state.append((z_k, heats[k + 1] / heats[k] * (half - epsilon / 2 * ((1 + precision) * z_k - pulled))))
+    draw_0 = torch.tensor([0.3, -0.2, 1.0], **F64).view(3, 1, 1)
+    torch.testing.assert_close(((z * draw_0).sum(0), (rho * draw_0).sum(0)), state[-1], rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        fit.step_logit.fill_(50.0)
+    ahead = fit.columns()[0][1]  # of gamma_0: four steps of 0.5 on nearly no force
+    assert (ahead > 4).all()
+    field = MeanField(data)
+    assert not field.m.any() and not field.log_s.any()
+
+
+def test_planar_maps_start_in_directions_of_unit_length():
+    with seeded(3):
+        data = draw((100, 4), datasets=400, n=10)
+        w = Planar(data, steps=1).w.detach()
+    torch.testing.assert_close(data.total(w**2).mean(0), torch.ones(2, **F64), rtol=0.1, atol=0)
+
+
+def test_the_papers_experiment_has_ten_thousand_observations_and_two_are_enough():
+    with seeded(0):
+        assert draw((1,), datasets=1).n == 10_000
+        assert draw((2,), datasets=1, n=2).mean.isfinite().all()
+    with pytest.raises(ValueError, match="n: expected at least 2, got 1"):
+        draw((2,), datasets=1, n=1)
+
+
+def test_training_draws_ten_times_a_step_and_ends_at_rest(monkeypatch):
+    _, data = observed()
+    fit, asked, rates = MeanField(data), [], []
+    plain, step = fit.bound, torch.optim.RMSprop.step
+    monkeypatch.setattr(fit, "bound", lambda samples: asked.append(samples) or plain(samples))
+    monkeypatch.setattr(
+        torch.optim.RMSprop, "step", lambda self: rates.append(self.param_groups[0]["lr"]) or step(self)
+    )
+    train(fit, iterations=4, lr=0.01)
+    assert asked == [10] * 4
+    assert rates == pytest.approx([0.01 * (1 + math.cos(math.pi * k / 4)) / 2 for k in range(4)])
+    train(fit, iterations=1, lr=0.01, samples=3)
+    assert asked[-1] == 3
+
+
+def test_the_data_sets_move_to_another_device_whole():
+    _, data = observed()
+    moved = data.to("meta")
+    assert all(getattr(moved, name).device.type == "meta" for name in ("delta", "sigma", "mean", "scatter"))
+    assert (moved.sizes, moved.n) == (data.sizes, data.n) and data.problem.tolist() == [0, 1, 1, 1]

@@ -1,7 +1,9 @@
+import io
 import math
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.helpers import linear_gaussian
 from vaekit import VAE, elbo, fit, likelihood_regret, mlp
@@ -114,3 +116,46 @@ def test_bad_input_is_refused(call, message):
     model = VAE(*mlp((1, 8, 8), latent_dim=2), latent_dim=2)
     with pytest.raises(ValueError, match=message):
         call(model, torch.rand(2, 1, 8, 8))
+
+
+@pytest.mark.parametrize("codec, options", [("png", {"optimize": True}), ("jpeg2000", {"irreversible": False})])
+def test_the_length_is_that_of_the_file_of_all_256_levels(codec, options):
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    colours = torch.cat([levels, levels.flip(-1), levels.mT], 1)
+    for image in (levels, colours):
+        file = io.BytesIO()
+        pixels = image[0, 0] if len(image[0]) == 1 else image[0].permute(1, 2, 0)
+        Image.fromarray(pixels.numpy()).save(file, format=codec.upper(), **options)
+        expected = len(file.getvalue()) * 8 * math.log(2)
+        x = image.double() / 255 + 0.3 / 255  # rounded, not cut off
+        assert code_length(x.clamp(max=1), codec=codec).tolist() == [expected]
+
+
+def test_two_channels_are_no_image():
+    for shape in ((2, 2, 8, 8), (2, 4, 8, 8), (2, 1, 8, 8, 8)):
+        with pytest.raises(ValueError, match=r"x: expected images \[B, 1 or 3, H, W\]"):
+            code_length(torch.rand(shape))
+
+
+def test_a_thousand_samples_unless_told_and_as_many_as_told(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "vaekit.regret.baselines.log_evidence", lambda model, x, **options: asked.append(options) or torch.zeros(len(x))
+    )
+    model, x = VAE(*mlp((1, 8, 8), latent_dim=2), latent_dim=2), torch.rand(2, 1, 8, 8)
+    for score in (
+        negative_log_likelihood, input_complexity, lambda *args, **options: likelihood_ratio(model, *args, **options)
+    ):  # fmt: skip
+        score(model, x)
+        assert all((options["samples"], options["chunk"]) == (1000, 10_000) for options in asked)
+        asked.clear()
+        score(model, x, samples=3, chunk=7)
+        assert all((options["samples"], options["chunk"]) == (3, 7) for options in asked) and asked
+        asked.clear()
+
+
+def test_mutated_replaces_a_fifth_unless_told():
+    x = torch.full((20, 1, 32, 32), 0.1234)
+    with seeded(0):
+        shares = mutated(lambda model, x: (x != 0.1234).double().mean((1, 2, 3)))(None, x)
+    assert shares.mean().item() == pytest.approx(0.2, abs=0.01)

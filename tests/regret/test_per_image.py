@@ -44,3 +44,20 @@ def test_each_image_has_weights_of_its_own():
         alone = grad(lambda w, image: value(net, "", w, image))({n: w[i] for n, w in weights.items()}, x[i])
         for name, gradient in alone.items():
             torch.testing.assert_close(together[name][i], gradient)
+
+
+class Plain(nn.Module):
+    """Calls the convolution with nothing but an image and weights, on a batch or on a single image."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2, 3, 2, 3, dtype=torch.float64))
+
+    def forward(self, x):
+        return nn.functional.conv2d(x, self.weight)
+
+
+def test_a_convolution_by_its_defaults():
+    net, x = Plain(), torch.randn(5, 3, 6, 7, dtype=torch.float64)
+    torch.testing.assert_close(PerImage(net)(x), net(x))
+    torch.testing.assert_close(PerImage(net)(x[0]), net(x[0]))

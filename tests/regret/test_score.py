@@ -8,8 +8,8 @@ from tests.helpers import linear_gaussian
 from vaekit import VAE, bernoulli, beta_tcvae, categorical256, conv, dcgan, dip_vae, elbo, importance_bound, mlp
 from vaekit.consistency.two_level import two_level_mlp
 from vaekit.hamiltonian.bound import HamiltonianBound
-from vaekit.regret.evaluation import Evaluation
-from vaekit.regret.noise import seed_of
+from vaekit.regret.evaluation import Evaluation, _free
+from vaekit.regret.noise import given, of_image, recorded, seed_of
 from vaekit.regret.score import likelihood_regret
 from vaekit.training.seeding import seeded
 
@@ -319,3 +319,97 @@ def test_bad_input_is_refused(change, message):
 def test_a_bound_that_runs_away_is_reported_with_its_images():
     with pytest.raises(FloatingPointError, match=r"images \[0, 1\]; try a smaller lr \(now 1000.0\)"):
         likelihood_regret(small_vae(), digits_like(2), adapt="posterior", lr=1e3, steps=20, progress=False)
+
+
+def test_by_default_the_papers_rate_for_the_encoder_and_a_larger_one_for_the_posterior():
+    model, x = small_vae(), digits_like(1)
+    expected = regret_of_a_loop(model, x, elbo, steps=100, lr=2e-4, samples=32, seed=0)
+    torch.testing.assert_close(likelihood_regret(model, x, progress=False), expected, rtol=1e-6, atol=1e-8)
+    named = {"steps": 100, "lr": 2e-2, "samples": 32, "seed": 0}
+    expected = likelihood_regret(model, x, adapt="posterior", progress=False, **named)
+    assert torch.equal(likelihood_regret(model, x, adapt="posterior", progress=False), expected)
+
+
+def test_the_plan_for_memory_follows_from_what_one_draw_and_two_draws_keep(monkeypatch):
+    """Of bytes a + b S: twice that, to be safe, beside the weights with their gradients and Adam's two moments."""
+    monkeypatch.setattr(Evaluation, "_kept", lambda self, weights, image, samples: 500 + 1000 * samples)
+    model, x = small_vae(), digits_like(1)
+    fixed = 4 * 8 * 6 + 2 * 500  # a posterior of three dimensions, six numbers of eight bytes
+    each = fixed + 3 * 2 * 1000
+
+    def planned(memory):
+        evaluation = Evaluation(model, elbo, 3, "posterior")
+        at_once = evaluation.fit_into(memory, x)
+        return at_once, getattr(vars(evaluation.pair.model).get("log_likelihood"), "draws", None)
+
+    assert [planned(m) for m in (10 * each, 10 * each - 1, each)] == [(10, None), (9, None), (1, None)]
+    assert [planned(m) for m in (each - 1, fixed + 4000, fixed + 3999, fixed, 1)] == [
+        (1, 2), (1, 2), (1, 1), (1, 1), (1, 1)
+    ]  # fmt: skip
+
+
+def test_what_autograd_keeps_of_an_image_is_counted():
+    """Of a linear encoder and decoder: the image, the moments, the noise, z and the like, but no weights."""
+    evaluation, x = Evaluation(small_vae(), elbo, 1, "posterior"), digits_like(1)
+    weights = {name: w[0] for name, w in evaluation.initial_weights(x).items()}
+    kept = [evaluation._kept(weights, x[0], samples) for samples in (1, 2, 3)]
+    assert kept[2] - kept[1] == kept[1] - kept[0]  # so much for each draw
+    assert 8 * (16 + 64) <= kept[1] - kept[0] <= 8 * (4 * 16 + 8 * 64)  # hidden units and pixels, some of them twice
+
+
+def test_a_bound_with_gradients_inside_is_not_decoded_in_parts():
+    x = digits_like(1)
+    for bound, parts in ((HamiltonianBound(3, steps=1).double(), False), (elbo, True)):
+        evaluation = Evaluation(small_vae(), bound, 50, "encoder")
+        with torch.no_grad():
+            assert evaluation.fit_into(1, x) == 1
+        assert ("log_likelihood" in vars(evaluation.pair.model)) is parts
+
+
+def test_half_of_what_a_gpu_has_free_or_holds_in_reserve(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 5000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 100)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)
+    free = _free(torch.device("cuda"))
+    assert free == 535 and isinstance(free, int)
+    assert _free(torch.device("cpu")) == 2**30
+
+
+def test_noise_is_recorded_and_given_back_call_by_call():
+    x, own = torch.zeros(2, 3, dtype=torch.float64), torch.Generator().manual_seed(0)
+
+    def draws():
+        return [
+            torch.randn(2, 3), torch.rand((4,)), torch.randn_like(x), torch.rand_like(x, dtype=torch.float32),
+            torch.randn(size=(5,)), torch.rand(1, dtype=torch.float64), torch.rand(()), torch.rand(2, generator=own),
+        ]  # fmt: skip
+
+    cpu, single, double = torch.device("cpu"), torch.float32, torch.float64
+    noted = recorded(draws)
+    assert noted == [
+        (torch.randn, (2, 3), single, cpu), (torch.rand, (4,), single, cpu), (torch.randn, (2, 3), double, cpu),
+        (torch.rand, (2, 3), single, cpu), (torch.randn, (5,), single, cpu), (torch.rand, (1,), double, cpu),
+        (torch.rand, (), single, cpu),
+    ]  # fmt: skip
+    noise = of_image(x, 3, noted)
+    with seeded(seed_of(x, 3)):
+        assert all(torch.equal(a, b) for a, b in zip(noise, draws()[:-1], strict=True))
+    with given(noise):
+        assert all(torch.equal(a, b) for a, b in zip(noise, draws()[:-1], strict=True))
+    for change in (noise[:-1], [noise[0].T, *noise[1:]]):
+        with pytest.raises(ValueError, match="bound: expected one that draws the same noise"), given(change):
+            draws()
+
+
+def test_an_images_seed_is_the_same_for_ever_and_hears_every_pixel():
+    x = torch.arange(4.0).view(1, 2, 2)
+    assert seed_of(x, 5) == 3738119434
+    others = [seed_of(x, 6), seed_of(x.flip(-1), 5), seed_of(x + 1e-7 * torch.eye(2), 5)]
+    assert len({seed_of(x, 5), *others}) == 4
+    assert seed_of(x.flip(-1), 5) == seed_of(torch.tensor([[[1.0, 0.0], [3.0, 2.0]]]), 5)
+
+
+def test_a_refused_plan_names_its_argument():
+    for change in ({"seed": -1}, {"steps": 1.5}, {"memory": 0.5}, {"chunk": True}, {"bound": 3}, {"samples": None}):
+        with pytest.raises(ValueError, match=f"^{next(iter(change))}: expected"):
+            likelihood_regret(small_vae(), digits_like(1), **change | {"progress": False})
