@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from vaekit import checks
-from vaekit.model import VAE
+from vaekit.model import VAE, evaluating
 
 LogWeight = Callable[..., Tensor]
 
@@ -130,9 +130,7 @@ def log_evidence(
     checks.count(samples, 1, "samples")
     checks.count(chunk, 1, "chunk")
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         per_pass = min(samples, chunk)  # samples drawn at once for each image of a batch
         batch = max(1, chunk // per_pass)
         estimates = []
@@ -143,6 +141,4 @@ def log_evidence(
                 weights = log_weight(model, images, samples=min(per_pass, samples - start))  # [S', B]
                 total = torch.logaddexp(total, weights.logsumexp(0))
             estimates.append(total - math.log(samples))
-    finally:
-        model.train(was_training)
     return torch.cat(estimates)

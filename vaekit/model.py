@@ -1,6 +1,7 @@
 r"""The variational auto-encoder: a prior p(z), a decoder's p(x|z) and an encoder's q(z|x), as distributions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,18 @@ class DiagonalNormal(Independent):
         mean, std = self.base_dist.loc, self.base_dist.scale
         epsilon = torch.randn((*sample_shape, *mean.shape), dtype=mean.dtype, device=mean.device)
         return mean + std * epsilon
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, all layers are in evaluation mode; afterwards, each is in the mode that it was in."""
+    before = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
 
 
 def independent(q_z: Distribution) -> Independent:
@@ -141,13 +154,8 @@ class VAE(nn.Module):
         Raises:
             ValueError: As for `log_likelihood`.
         """
-        training = {module: module.training for module in self.modules()}
-        self.eval()  # so that no layer learns from the one image that is decoded here
-        try:
+        with evaluating(self):  # so that no layer learns from the one image that is decoded here
             p_x_z = self.likelihood(self._zero.expand(1, self.latent_dim))
-        finally:
-            for module, before in training.items():
-                module.training = before
         self._check(x, p_x_z, name)
 
     def _check(self, x: Tensor, p_x_z: Independent, name: str = "x") -> None:
@@ -168,5 +176,3 @@ class VAE(nn.Module):
     def reconstruct(self, x: Tensor) -> Tensor:
         r"""Mean images $\mathbb E[x \mid z = \mu_\phi(x)]$ at the posterior means: `[B, *image]`, in pixel units."""
         return self.likelihood(self.posterior(x).mean).mean
-
-

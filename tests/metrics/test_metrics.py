@@ -1,4 +1,5 @@
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from tests.helpers import Encoder, linear_gaussian
+from vaekit.bounds import log_evidence
 from vaekit.metrics import (
     active_units,
     auprc,
@@ -199,3 +201,42 @@ def test_the_mode_is_left_alone_and_bad_input_is_named():
         mutual_information(exact.model, exact.x, chunk=0)
     with pytest.raises(ValueError, match="x: found NaN"):
         mutual_information(exact.model, exact.x * math.nan)
+
+
+@pytest.mark.parametrize(
+    "measure", [active_units, mutual_information, lambda model, x: log_evidence(model, x, samples=2)]
+)
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_each_layer_is_left_in_its_own_mode(measure, error):
+    """Also where a part of the model is frozen in evaluation mode, and where the work is broken off."""
+    exact, modes = linear_gaussian(), []
+    model = exact.model.train()
+    model.encoder.eval()
+
+    def look(*_):
+        modes.append([module.training for module in model.modules()])
+        if error is not None:
+            raise error
+
+    before = [module.training for module in model.modules()]
+    model.encoder.register_forward_pre_hook(look)
+    with pytest.raises(error) if error else nullcontext():
+        measure(model, exact.x)
+    assert modes and not any(map(any, modes))
+    assert [module.training for module in model.modules()] == before == [True, False, True]
+
+
+def test_a_unit_is_active_above_one_hundredth():
+    exact = linear_gaussian(latent=3, batch=500)
+    with torch.no_grad():
+        exact.model.encoder.matrix.mul_(
+            (torch.tensor([0.011, 0.009, 0.5]).double() / active_units(exact.model, exact.x).variance).sqrt()[:, None]
+        )
+    count, variance = active_units(exact.model, exact.x)
+    torch.testing.assert_close(variance, torch.tensor([0.011, 0.009, 0.5]).double())
+    assert count == 2
+
+
+def test_ninety_five_of_a_hundred_unless_told():
+    inside, outside = torch.arange(100.0), torch.arange(100.0)
+    assert fpr_at_tpr(inside, outside) == fpr_at_tpr(inside, outside, 0.95) == 0.95

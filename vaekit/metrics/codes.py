@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaekit import checks
 from vaekit.metrics.detection import mean_and_standard_error
-from vaekit.model import VAE, independent
+from vaekit.model import VAE, evaluating, independent
 
 
 class ActiveUnits(NamedTuple):
@@ -104,12 +104,8 @@ def _moments(model: VAE, x: Tensor, batch: int = 1000) -> tuple[Tensor, Tensor]:
     checks.model(model)
     checks.images(x)
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         parts = [independent(model.posterior(images.to(device))) for images in x.split(batch)]
-    finally:
-        model.train(was_training)
     where = torch.device("cpu") if device.type == "mps" else device  # MPS has no double precision
     mean, std = torch.cat([q.mean for q in parts]), torch.cat([q.stddev for q in parts])
     return mean.to(where).double(), std.to(where).double()
