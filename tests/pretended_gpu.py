@@ -15,6 +15,7 @@ Not pretended: kernels of their own (attention, cuDNN), asynchronous execution, 
 A chapter, or any other script, on the pretended device: `python -m tests.pretended_gpu notebooks/01_vae.py`.
 """
 
+import os
 import runpy
 import sys
 from collections.abc import Iterator
@@ -338,6 +339,8 @@ def pretended_gpu(kind: str = "cuda") -> Iterator[torch.device]:
         }  # fmt: skip
         patches += [patch.object(torch.cuda, name, value) for name, value in cuda.items()]
     with ExitStack() as stack:
+        stack.enter_context(patch.dict(os.environ))
+        os.environ.pop("VAEKIT_DEVICE", None)  # it would name another device
         for each in patches:
             stack.enter_context(each)
         STATE = pretended

@@ -12,6 +12,7 @@ from vaekit import VAE, HamiltonianBound, JacobianL1, PlanarBound, conv, dcgan, 
 from vaekit.consistency import RandomAffine, RandomBrightness, RandomNoise, two_level_mlp
 from vaekit.hamiltonian import shared_gaussian, shared_posteriors
 from vaekit.influence import tracin
+from vaekit.training import default_device
 from vaekit.training.seeding import generator, seeded
 
 CPU = torch.device("cpu")
@@ -264,3 +265,11 @@ def test_public_functions(name, kind):
         with seeded(0, gpu):
             there = values(function(**arguments))
     assert not here or same(here, there)
+
+
+def test_the_pretended_device_is_the_default_whatever_the_environment_names(monkeypatch):
+    monkeypatch.setenv("VAEKIT_DEVICE", "cpu")
+    for kind in ("cuda", "mps"):
+        with pretended_gpu(kind) as gpu:
+            assert default_device().type == gpu.type == kind
+    assert default_device() == CPU
