@@ -102,7 +102,7 @@ class JacobianL1(nn.Module):
         weight: $\gamma$, at least 0. `fit(..., schedules={"weight": linear(0, gamma, steps)})` anneals it.
         columns: Columns drawn per image and step; `None` for all of them.
         norm: 1, or 2 for the sum of squares that the paper compares with.
-        differences: The step of forward differences, such as 0.1; `None` for exact derivatives.
+        differences: The step of forward differences, such as 0.1; `None` for exact ones (chapter 4 trains with both).
 
     Raises:
         ValueError: `weight` below 0, `columns` outside 1 to D, `norm` neither 1 nor 2, `differences` not above 0; and
