@@ -126,3 +126,34 @@ def test_the_radius_is_the_floor_of_its_share(n, rho, radius):
             assert values.max() - values.min() == 2 * radius
         widest = max(widest, values.max() - values.min())
     assert widest == min(2 * radius, n - 1)
+
+
+def test_centres_are_uniform_over_the_whole_range():
+    g = torch.Generator().manual_seed(0)
+    centres = torch.cat([neighbourhood([8, 3], rho=1.0, points=1, frozen=[0, 1], generator=g) for _ in range(2000)])
+    for values, factor in zip((8, 3), centres.T, strict=True):
+        counts = torch.bincount(factor, minlength=values).double()
+        expected = 2000 / values
+        assert len(counts) == values
+        assert ((counts - expected) ** 2 / expected).sum() < values - 1 + 5 * math.sqrt(2 * (values - 1))
+
+
+def test_a_neighbourhood_is_centred_on_its_centre():
+    """The same draws, with the factor frozen and free."""
+    for seed in range(20):
+        g = torch.Generator()
+        centre = neighbourhood([100], rho=0.1, points=1, frozen=[0], generator=g.manual_seed(seed)).item()
+        values = neighbourhood([100], rho=0.1, points=2000, generator=g.manual_seed(seed))
+        assert (values.min().item(), values.max().item()) == (max(0, centre - 10), min(99, centre + 10))
+
+
+def test_ten_thousand_points_around_twenty_centres_unless_told():
+    seen = []
+
+    def render(factors):
+        seen.append(len(factors))
+        return factors.double()
+
+    plain = local_scores(lambda x: x, render, [64, 10, 9], rho=0.3)
+    assert seen == [1000] * 200
+    assert plain.information.shape == (3, 2)  # of ten values a factor varies, of nine it is frozen
