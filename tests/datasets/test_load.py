@@ -239,3 +239,27 @@ def test_importing_is_light():
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             assert not heavy & {name.split(".")[0] for name in names}, source.name
+
+
+@pytest.mark.parametrize("name", ["three-dots", "shapes"])
+def test_ten_thousand_are_drawn_for_training_and_two_for_testing_unless_told(monkeypatch, name):
+    asked = []
+    monkeypatch.setattr(datasets, "draw", lambda *arguments: asked.append(arguments))
+    load(name)
+    load(name, "test")
+    load(name, n=1, size=1, seed=3)
+    assert asked == [(name, "train", 10_000, 64, 0), (name, "test", 2_000, 64, 0), (name, "train", 1, 1, 3)]
+
+
+def test_a_data_set_is_itself_and_cannot_be_changed():
+    data = load("digits", n=3)
+    assert data == data and data != load("digits", n=3) and {data: 1}[data] == 1
+    with pytest.raises(AttributeError):
+        data.images = data.images[:1]
+
+
+def test_the_smallest_requests():
+    assert load("digits", n=1, size=8).images.shape == (1, 1, 8, 8)
+    assert len(load("digits", "test", n=297)) == 297
+    wide = load("digits", n=1, size=11).images  # three more: one before, two after
+    assert torch.equal(wide[:, :, 1:9, 1:9], load("digits", n=1).images) and not wide[:, :, 9:].any()

@@ -177,3 +177,17 @@ def test_bad_factors_are_refused(render):
 def test_more_shapes_than_there_are_is_refused():
     with pytest.raises(ValueError, match="368640"):
         load("shapes", n=400_000)
+
+
+def test_draws_are_the_same_for_ever():
+    """What stored results were computed from; another generator or another order would draw anew."""
+    assert load("three-dots", n=2, size=8).factors.tolist() == DOTS
+    assert load("three-dots", "test", n=1, size=8, seed=1).factors.tolist() == DOTS_OF_THE_TEST
+    assert load("shapes", n=2, size=8).factors.tolist() == FORMS
+    assert load("shapes", "test", n=1, size=8, seed=1).factors.tolist() == FORMS_OF_THE_TEST
+
+
+DOTS = [[44, 47, 53, 0, 3, 59], [3, 39, 9, 19, 21, 50]]
+DOTS_OF_THE_TEST = [[42, 24, 57, 3, 56, 8]]
+FORMS = [[0, 1, 10, 21, 12], [1, 4, 13, 29, 13]]
+FORMS_OF_THE_TEST = [[2, 2, 19, 13, 30]]

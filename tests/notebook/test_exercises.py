@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -64,8 +65,10 @@ def todo(x):
         (lambda x: "a", "not right yet: your function is to return numbers, got text."),
         (lambda x: {}, "not right yet: your function is to return numbers, got a dictionary."),
         (lambda x: [1.0, "a"], "not right yet: your function is to return numbers, got a list of 2."),
-        (lambda x: total(x) * 1j,
-         "not right yet: your function is to return numbers, got a tensor of complex numbers of shape (2,)."),
+        (
+            lambda x: total(x) * 1j,
+            "not right yet: your function is to return numbers, got a tensor of complex numbers of shape (2,).",
+        ),
         (lambda x: total(x) if x[0, 0] == 1 else None, "not filled in yet: your function returns None."),
     ],
 )
@@ -285,3 +288,38 @@ def test_a_notebook_shows_no_value_and_nbgrader_gets_the_points(capsys, monkeypa
     assert [show(v) for v in verdicts] == [({}, {})] * 2
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
     assert [show(v)[0] for v in verdicts] == [{"text/plain": "1"}, {"text/plain": "0"}]
+
+
+@pytest.mark.parametrize("expected", [0.0, 1.0, -3.0, 1e6])
+@pytest.mark.parametrize(
+    ("kind", "options", "least"),
+    [
+        (np.float64, {}, 1e-6),
+        (np.float64, {"tolerance": 1e-3}, 1e-3),
+        (np.float32, {}, 1e-5),
+        (np.float32, {"tolerance": 1e-2}, 1e-2),
+        (float, {}, 1e-5),
+    ],
+)
+def test_what_passes_ends_at_the_tolerance(capsys, expected, kind, options, least):
+    """At `tolerance * (1 + |expected|)`, for functions and for values; in single precision at 1e-5 or more."""
+    for share, passes in ((0.98, True), (1.02, False), (-0.98, True), (-1.02, False)):
+        off = share * least * (1 + abs(expected))
+        if kind is not np.float64 and expected == 1e6:
+            off = round(off / 0.0625) * 0.0625  # what single precision can tell apart there
+        given = np.asarray(kind(expected + off)) if kind is not float else expected + off
+        assert bool(check_value("Exercise 1", given, expected, **options)) is passes
+        answer = partial(lambda given, x: given, given)
+        verdict = check("Exercise 1", answer, lambda x: (0 * x + expected).sum(), on=[torch.ones(1)], **options)
+        assert bool(verdict) is passes
+    capsys.readouterr()
+
+
+def test_a_factor_goes_by_name_within_ten_tolerances(capsys):
+    def wrong(factor):
+        return verdict(capsys, lambda x: factor * x, lambda x: x, on=[torch.tensor([1.0, 2.0, 5.0])])
+
+    assert wrong(2 * (1 + 9e-6)) == "not right yet: it is the right one times 2: is a factor 1/2 missing?"
+    assert wrong(2 * (1 + 12e-6)) == "not right yet: it is the right one times 2."
+    assert wrong(0.5 * (1 - 9e-6)) == "not right yet: it is the right one times 1/2."
+    assert wrong(1.75) == "not right yet: it is the right one times 1.75."

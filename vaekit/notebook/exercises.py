@@ -59,7 +59,8 @@ def check(
         on: Inputs: one tuple of arguments per call; what is no tuple is a single argument. Floating-point tensors and
             arrays are passed in double precision; each call gets copies, and the same random numbers.
         hints: Mistakes to be expected: what to say, and a function that makes the mistake.
-        tolerance: Greatest `|answer - expected| / (1 + |expected|)` that passes; 1e-5 for answers in single precision.
+        tolerance: Greatest `|answer - expected| / (1 + |expected|)` that passes; at least 1e-5 for answers in single
+            precision and for Python's own numbers, which may have come from it.
 
     Returns:
         Whether the answer is right.
