@@ -48,7 +48,7 @@ NAMED = {
 
 def mutations(tree: ast.Module) -> Iterator[tuple[ast.AST, str, object]]:
     """Places in the code, with the field to change and what it becomes."""
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    names = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     skipped = {id(inner) for node in ast.walk(tree) for part in _not_code(node) for inner in ast.walk(part)}
     for node in ast.walk(tree):
         if id(node) in skipped:
@@ -65,9 +65,9 @@ def mutations(tree: ast.Module) -> Iterator[tuple[ast.AST, str, object]]:
             yield node, "value", not node.value
         elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
             yield node, "value", node.value + 1
-        elif isinstance(node, ast.Attribute) and node.attr in NAMED and id(node) in called:
+        elif isinstance(node, ast.Attribute) and node.attr in NAMED and id(node) in names:
             yield node, "attr", NAMED[node.attr]
-        elif isinstance(node, ast.Name) and node.id in NAMED and id(node) in called:
+        elif isinstance(node, ast.Name) and node.id in NAMED and id(node) in names:
             yield node, "id", NAMED[node.id]
         for block in ("body", "orelse", "finalbody"):
             for i, statement in enumerate(
