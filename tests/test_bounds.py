@@ -187,3 +187,18 @@ def test_bad_input():
             elbo(exact.model, exact.x, beta=beta)
     with pytest.raises(ValueError, match="chunk: expected at least 1, got 0"):
         log_evidence(exact.model, exact.x, chunk=0)
+
+
+def test_one_draw_a_thousand_for_the_evidence_and_no_weight_unless_told():
+    exact = linear_gaussian(batch=3)
+    for default, told in (
+        (lambda: elbo(exact.model, exact.x), lambda: elbo(exact.model, exact.x, beta=1.0, samples=1)),
+        (
+            lambda: log_evidence(exact.model, exact.x),
+            lambda: log_evidence(exact.model, exact.x, samples=1000, log_weight=log_weight, chunk=10_000),
+        ),
+    ):
+        with seeded(1):
+            expected = told()
+        with seeded(1):
+            assert torch.equal(default(), expected)

@@ -100,3 +100,50 @@ def test_seeded_blocks_nest():
         with seeded(7):
             torch.rand(9)
         assert torch.equal(torch.cat([start, torch.rand(2)]), whole)
+
+
+def test_edges_of_ranges():
+    """Which ends belong to a range, and what counts as a number."""
+    for value in (0.5, 1e-300, torch.tensor(2.0), 3):
+        checks.positive(value, "x")
+    for value in (1, 1.0, 1e-9, torch.tensor(1.0)):
+        checks.share(value, "x")
+    for value in (0, 0.0, 1 + 1e-9, math.nan, -1, "1", None, True, torch.ones(2), torch.tensor(1j)):
+        with pytest.raises(ValueError, match="x: expected a share above 0 and up to 1, got"):
+            checks.share(value, "x")
+    for value in (1e-9, 1 - 1e-9, torch.tensor([0.1, 0.9]), torch.tensor(0.5)):
+        checks.between(value, 0, 1, "x")
+    for value in (0, 1, torch.tensor([0.1, 1.0]), torch.tensor([0.0, 0.5]), torch.tensor([0.5, math.nan]), math.nan,
+                  torch.ones(0), "a", torch.tensor([0.5j])):  # fmt: skip
+        with pytest.raises(ValueError, match="x: expected numbers strictly between 0 and 1, got"):
+            checks.between(value, 0, 1, "x")
+    with checks.trusted():
+        checks.between(torch.tensor([0.5, 7.0]), 0, 1, "x")
+        with pytest.raises(ValueError, match="x: expected numbers"):
+            checks.between(7.0, 0, 1, "x")
+    for value in (3, torch.tensor(3).item(), 10**30):
+        checks.count(value, 3, "x")
+    for value in (2, True, 3.0, "3", None, torch.tensor(3)):
+        with pytest.raises(ValueError, match=r"x: expected .*at least 3, got"):
+            checks.count(value, 3, "x")
+    with pytest.raises(ValueError, match="x: expected at least 0 and finite, got inf"):
+        checks.at_least(math.inf, 0, "x")
+    checks.shape((1, 2), "x")
+    for value in ((), (1, 0), (1, 2.0), 3, "12", None):
+        with pytest.raises(ValueError, match="x: expected whole numbers of at least 1, got"):
+            checks.shape(value, "x")
+
+
+def test_pixels_may_lie_on_the_ends_of_the_range():
+    checks.images(torch.zeros(2, 3), unit_range=True)
+    checks.images(torch.ones(2, 3), unit_range=True)
+    checks.images(torch.full((1, 1), 7.0))
+    for value in (-1e-6, 1 + 1e-6):
+        with pytest.raises(ValueError, match=r"pixels in \[0, 1\]"):
+            checks.images(torch.tensor([[0.5, value]]), unit_range=True)
+
+
+def test_how_an_error_shows_what_came():
+    assert checks.shown(torch.ones(2, 3)) == "a tensor of shape (2, 3)" and checks.shown(torch.tensor(1)) == "tensor(1)"
+    assert checks.shown("a" * 77) == repr("a" * 77) and checks.shown("a" * 78) == "'" + "a" * 76 + "..."
+    assert checks.described(torch.ones(2)) == "torch.float32 of shape (2,)" and checks.described([]) == "a list"

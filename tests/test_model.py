@@ -162,3 +162,11 @@ def test_wrong_sizes_are_named():
     encoder, decoder = mlp((2, 3, 4), latent_dim=4)
     with pytest.raises(ValueError, match=r"encoder: expected output of shape \[B, 2 \* 3\] .* got \(6, 8\)"):
         VAE(encoder, decoder, latent_dim=3).double().posterior(images())
+
+
+def test_one_of_everything_is_enough():
+    with seeded(0):
+        model = VAE(*mlp((1, 1, 2), latent_dim=1, hidden=(1,)), latent_dim=1)
+    assert model.sample(1).shape == (1, 1, 1, 2)
+    assert model.reconstruct(torch.zeros(1, 1, 1, 2)).shape == (1, 1, 1, 2)
+    assert mlp((1, 2, 2), 1)[0].net[1].out_features == 400  # as on MNIST in much of the literature

@@ -358,8 +358,12 @@ def test_what_autograd_keeps_of_an_image_is_counted():
 
 
 def test_a_bound_with_gradients_inside_is_not_decoded_in_parts():
-    x = digits_like(1)
-    for bound, parts in ((HamiltonianBound(3, steps=1).double(), False), (elbo, True)):
+    x, inside = digits_like(1), HamiltonianBound(3, steps=1).double()
+
+    def both(model, x, samples):
+        return elbo(model, x, samples=samples) + inside(model, x, samples=samples)
+
+    for bound, parts in ((inside, False), (both, False), (elbo, True)):
         evaluation = Evaluation(small_vae(), bound, 50, "encoder")
         with torch.no_grad():
             assert evaluation.fit_into(1, x) == 1
