@@ -18,6 +18,7 @@ from scipy.io import savemat
 
 from vaekit.datasets import load
 from vaekit.datasets.downloads import fetch, find
+from vaekit.datasets.readers import _gray
 from vaekit.datasets.sources import FILES, File
 
 BODY = np.random.default_rng(0).bytes(300_000)
@@ -386,3 +387,11 @@ def test_archives_without_the_members_are_named(server, monkeypatch, name, body)
     serve(server, monkeypatch, name, "train", body)
     with pytest.raises(ValueError, match="cannot be read"):
         load(name, progress=False)
+
+
+def test_two_thousand_images_turn_grey():
+    pixels = rng.integers(0, 256, (2003, 3, 32, 32)).astype(np.uint8)
+    grey, labels = _gray(pixels, np.arange(2003))
+    assert grey.shape == (2000, 1, 28, 28) and labels.tolist() == list(range(2000))
+    luma = np.array([0.299, 0.587, 0.114]) @ pixels[1999, :, 2, 29]
+    assert grey[1999, 0, 0, 27] == np.rint(luma)

@@ -325,9 +325,8 @@ def test_by_default_the_papers_rate_for_the_encoder_and_a_larger_one_for_the_pos
     model, x = small_vae(), digits_like(1)
     expected = regret_of_a_loop(model, x, elbo, steps=100, lr=2e-4, samples=32, seed=0)
     torch.testing.assert_close(likelihood_regret(model, x, progress=False), expected, rtol=1e-6, atol=1e-8)
-    named = {"steps": 100, "lr": 2e-2, "samples": 32, "seed": 0}
-    expected = likelihood_regret(model, x, adapt="posterior", progress=False, **named)
-    assert torch.equal(likelihood_regret(model, x, adapt="posterior", progress=False), expected)
+    expected = likelihood_regret(model, x, adapt="posterior", progress=False, steps=3, lr=2e-2, samples=32, seed=0)
+    assert torch.equal(likelihood_regret(model, x, adapt="posterior", progress=False, steps=3), expected)
 
 
 def test_the_plan_for_memory_follows_from_what_one_draw_and_two_draws_keep(monkeypatch):

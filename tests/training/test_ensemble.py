@@ -173,3 +173,17 @@ def test_an_ensemble_with_a_normal_likelihood_takes_any_pixel():
         models = [VAE(*mlp((1, 4, 4), 2, hidden=(3,)), latent_dim=2, likelihood=gaussian(1.0)).double() for _ in "ab"]
     nats = fit_ensemble(models, elbo, 10 * images() - 5, epochs=1, device="cpu", progress=False)
     assert nats.shape == (2, 1) and nats.isfinite().all()
+
+
+def test_noise_is_drawn_anew_each_epoch_and_step_and_follows_from_all_seeds():
+    def noise(model, x):
+        return 0 * elbo(model, x) + torch.rand(len(x), dtype=x.dtype)
+
+    def drawn(seeds, **options):
+        models = new_models()
+        return fit_ensemble(models, noise, images(), seeds=seeds, epochs=2, device="cpu", progress=False, **options)
+
+    one_batch = drawn(SEEDS)
+    assert len(one_batch.flatten().unique()) == 6 and torch.equal(one_batch, drawn(SEEDS, batch_size=100))
+    assert not torch.isclose(drawn(SEEDS, batch_size=10), one_batch).any()
+    assert not torch.isclose(drawn((4, 0, 8)), one_batch).any()
