@@ -122,7 +122,8 @@ def test_bad_input_is_refused(call, message):
 def test_the_length_is_that_of_the_file_of_all_256_levels(codec, options):
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     colours = torch.cat([levels, levels.flip(-1), levels.mT], 1)
-    for image in (levels, colours):
+    tiled = levels.repeat(1, 1, 4, 4)  # where the coder has something to search for
+    for image in (levels, colours, tiled):
         file = io.BytesIO()
         pixels = image[0, 0] if len(image[0]) == 1 else image[0].permute(1, 2, 0)
         Image.fromarray(pixels.numpy()).save(file, format=codec.upper(), **options)
