@@ -1925,6 +1925,7 @@ tell(
 # ## 9. Exercises
 #
 # Fill in a stub, run it, and run the check below it: it says that the answer is right, or what is wrong with it. The solutions are folded.
+# [The same chapter without them](https://colab.research.google.com/github/vaekit/vaekit/blob/student/06_influence.ipynb) opens in Colab.
 # Every exercise runs after the first two code cells of this page alone, so you can begin here; a check takes a few seconds at most.
 # Each call of `hint` says a little more: the idea, then the first line, then the shapes.
 
