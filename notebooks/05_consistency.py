@@ -599,6 +599,7 @@ axes[1].legend(["mean posterior std", "spread of the means"], fontsize=9)
 axes[0].set(ylabel="nats", title="information in the code")
 axes[1].set(yscale="log", title="means and widths")
 fig.tight_layout()
+plt.close(fig)  # the next cell shows it
 
 # %% tags=["hide-input"]
 show(
