@@ -1039,6 +1039,7 @@ ax.set(
     xlim=(-0.2, 1.25),
 )
 ax.legend()
+plt.close(fig)  # the next cell shows it
 
 # %% tags=["hide-input"]
 show(
@@ -1215,6 +1216,7 @@ for ax, kind in zip(axes, ("a light out", "one too many"), strict=True):
     ax.axhline(0.5, color="0.6", lw=0.8, ls=":")
     ax.set(xlabel="rate, nats", title=kind)
 axes[0].set_ylabel("regret, AUROC")
+plt.close(fig)  # the next cell shows it
 
 # %% tags=["hide-input"]
 fig.legend(
@@ -1963,6 +1965,7 @@ save_results(
 # ## 10. Exercises
 #
 # Fill in a stub, run it, and run the check below it: it says that the answer is right, or what is wrong with it. The solutions are folded.
+# [The same chapter without them](https://colab.research.google.com/github/vaekit/vaekit/blob/student/07_together.ipynb) opens in Colab.
 # Every exercise runs after the first two code cells of this page alone, so you can begin here; a check takes a few seconds at most.
 # Each call of `hint` says a little more: the idea, then the first line, then the shapes.
 
