@@ -1627,6 +1627,8 @@ def solution_5_4(
 # Then train with it, and look at the widths as in section 5:
 #
 # ```python
+# from vaekit import fit
+#
 # turn = RandomAffine(degrees=15)
 # images = binarise(load("digits").images)  # or load("mnist")
 # with seeded(0):
