@@ -335,3 +335,11 @@ def test_nothing_refers_to_the_machine_it_was_written_on():
         for match in inside.findall(path.read_text(encoding="utf-8"))
     }
     assert found == set()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")), ids=lambda path: path.stem)
+def test_every_stored_picture_went_through_show_with_its_caption(path):
+    """A figure that a cell leaves open is drawn below it by itself, without words, and again where it is shown."""
+    cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    bare = [c.source[-60:] for c in cells for o in c.outputs if any(k.startswith("image/") for k in o.get("data", {}))]
+    assert bare == []
