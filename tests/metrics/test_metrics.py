@@ -240,3 +240,9 @@ def test_a_unit_is_active_above_one_hundredth():
 def test_ninety_five_of_a_hundred_unless_told():
     inside, outside = torch.arange(100.0), torch.arange(100.0)
     assert fpr_at_tpr(inside, outside) == fpr_at_tpr(inside, outside, 0.95) == 0.95
+
+
+def test_two_are_enough_for_a_spread():
+    assert mean_and_standard_error([1.0, 3.0]) == (2.0, 1.0)
+    exact = linear_gaussian(batch=5)
+    assert mutual_information(exact.model, exact.x, drawn=2).standard_error > 0

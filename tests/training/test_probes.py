@@ -68,3 +68,10 @@ def test_noise_that_the_seed_does_not_rule_is_noticed(at):
 
 def test_what_is_not_a_number_is_for_others_to_tell():
     check_one_by_one(lambda x, seed: (own(x) * float("nan"), x[1].sum()), X)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e-5, 1e6])
+def test_what_is_faint_is_judged_beside_its_own_size(scale):
+    with pytest.raises(ValueError, match="depends on the other images"):
+        check_one_by_one(lambda x, seed: (scale * (own(x) + 0.01 * x[1:].sum()),), X)
+    check_one_by_one(lambda x, seed: (scale * (own(x) + 1e-6 * x[1:].sum()),), X)
