@@ -140,6 +140,14 @@ show(
 # likelihood's parameters come out of a neural network with weights $\theta$, the **decoder**. That the prior is so plain is no loss: a flexible
 # enough decoder can turn a Gaussian cloud into any shape.
 #
+# **Ask yourself.** Turn the latent space by some rotation, and let the decoder turn it back before it draws. Which of $p(z)$, $p_\theta(x \mid z)$ and $p_\theta(x)$ has changed?
+#
+# <details><summary>One answer</summary>
+#
+# Only $p_\theta(x \mid z)$, as a function of $z$. The prior is round, and the same images come out equally often. So no data can tell the two models apart: the axes of the latent space mean nothing yet.
+#
+# </details>
+#
 # ## 2. The integral that we cannot do
 #
 # How well does such a story explain an image? By the probability it gives to the image when all the ways of having drawn
@@ -269,6 +277,15 @@ show(
 # \end{aligned} \tag{1.4}$$
 #
 # The two terms pull against each other: a narrow guess at just the right place reconstructs well, but its KL term is large, because it departs from the prior. All quantities are in **nats**, units of natural logarithm.
+
+# %% [markdown]
+# **Ask yourself.** Let $q$ be zero on some part of the latent space where the posterior is not. Which still holds: the rewriting of $p_\theta(x)$ as an expectation under $q$, the bound (1.2), the identity (1.3)?
+#
+# <details><summary>One answer</summary>
+#
+# The expectation comes out too small, since what lies on that part is never seen. A value that is too small is still a lower bound, and the divergence in (1.3) averages only where $q$ is: bound and identity hold. That is why an ELBO can look healthy while $q$ leaves out half of the posterior.
+#
+# </details>
 
 # %% [markdown]
 # ## 4. Two gradients, one of them quiet
@@ -435,6 +452,14 @@ tell(
 # %% [markdown]
 # An **objective** in this book is always such a function: a model and a batch of images in, one number per image out, in nats, to be
 # maximised. `fit` takes any of them.
+#
+# **Ask yourself.** You drop the encoder and optimise mean and variances for each image by themselves. Which of the two gaps closes? And which closes if the encoder is made ten times as large?
+#
+# <details><summary>One answer</summary>
+#
+# Each image gets its best Gaussian, so the amortisation gap is gone; the approximation gap stays, because the family is the same. A larger encoder can come nearer to that on the training images, no further.
+#
+# </details>
 #
 # ## 6. A VAE that can be solved with pencil and paper
 #
@@ -1130,6 +1155,15 @@ save_results(
 #
 # And two that remain in all of them: the likelihood of a pixel given $z$ knows nothing of its neighbours, so samples are soft; and every bound in this chapter is one-sided, so a good number may be a
 # good model or a good guess, while a bad number may be a bad guess alone.
+
+# %% [markdown]
+# **Ask yourself.** Suppose that the encoder were perfect: every image, whatever it shows, gets its best diagonal Gaussian. Which of the limits above are gone?
+#
+# <details><summary>One answer</summary>
+#
+# None of them. The family is as narrow as before, and the other limits are those of the decoder or of the question. One *tool* is gone, though: chapter 3 recognises strangers by the encoder's mistakes, and there would be none.
+#
+# </details>
 
 # %% [markdown]
 # ## 11. Exercises

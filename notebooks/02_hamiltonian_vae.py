@@ -264,6 +264,14 @@ tell(
 #
 # In a VAE the loss does not stay in the guess. The decoder is trained on the same bound, so it should be drawn to models whose posteriors *look* Gaussian, even at the cost of some evidence. That is an argument, not yet an observation; in section 7 we measure it.
 #
+# **Ask yourself.** Had we observed $x = 0.1$ in place of 1.5: what does the posterior look like, and is the gap larger or smaller?
+#
+# <details><summary>One answer</summary>
+#
+# A ring of radius 0.1 is far smaller than the noise of 0.3: the posterior is a single round hill about the origin. A Gaussian fits it well, and the gap is small. How much a better family brings depends on the image.
+#
+# </details>
+#
 # ## 2. The derivation
 #
 # ### Importance sampling on a longer path
@@ -1068,6 +1076,15 @@ show(
 # How stable is the flow? The condition of section 4 reads $\epsilon_j \sqrt{1 + N/\sigma_j^2} < 2$, that is, $\epsilon < 0.002$ where $\sigma_j = 0.1$. It is the start at $\sigma = e^3 \approx 20$ that keeps the early flow stable, while step sizes shrink along with $\sigma$.
 
 # %% [markdown]
+# **Ask yourself.** Why do the data know $\sigma$ so well and $\Delta$ so badly, with ten thousand observations of both?
+#
+# <details><summary>One answer</summary>
+#
+# All observations share one $z$. Their spread about their own mean tells $\sigma$, ten thousand times over. Their mean tells $z + \Delta$, very exactly, and nothing says how to divide it.
+#
+# </details>
+
+# %% [markdown]
 # ## 7. Handwritten digits
 #
 # Now images. A comparison of *bounds* must not become a comparison of how far each has been optimised. So we train **one** VAE by the ELBO for long, and let every competitor go on from these very weights: for the same number of epochs, on the same images in the same order. The ELBO is one of the competitors, and it runs a second time for several times the epochs, about what the slowest of them takes in time.
@@ -1409,6 +1426,15 @@ tell(
 # The best gain is 0.58 nats. Among the seeds that the paper reports, those of one and the same configuration differ by up to 0.74. Each model there starts from its own random weights and is judged by its own weights $w$, so a row's gain is the decoder's, with what a better proposal adds at 1,000 weights and with the luck of the seed. (The column "fixed" was computed with a schedule that differs a little from the paper's algorithm 1: in the authors' code $1/\beta_k$ is quadratic in $k$, not $1/\sqrt{\beta_k}$.)
 
 # %% [markdown]
+# **Ask yourself.** Five importance samples bring the decoder more than five leapfrog steps do. Does that make the Hamiltonian posterior the worse one?
+#
+# <details><summary>One answer</summary>
+#
+# No. The flow's gain lies in the posterior itself, and whoever needs draws of $z$ or a code has it. Importance weights tighten the bound without moving the guess at all; what they improve is what the decoder is trained on.
+#
+# </details>
+
+# %% [markdown]
 # ## 8. How noisy are the gradients?
 #
 # Every bound here is trained with a random gradient. We take the trained VAE of section 7, with the flows that were fitted to it alone, and draw the gradient of each objective many times on the same twenty images. The table has the noise-to-signal ratio: the root of the summed variances over the norm of the mean, for the encoder's weights and for the decoder's.
@@ -1610,6 +1636,15 @@ save_results(
 )
 
 # %% [markdown]
+# **Ask yourself.** How can a term be noisy in the value of the bound and absent from its gradient?
+#
+# <details><summary>One answer</summary>
+#
+# If it is a function of the noise alone. $|\gamma_0|^2$ is drawn, not computed from the weights: it shakes the value from step to step, and its derivative with respect to every weight is zero.
+#
+# </details>
+
+# %% [markdown]
 # ## 9. What it does not do
 #
 # - **It takes time.** A training step needs $K + 1$ gradients of the decoder, differentiated again: about $2(K + 1)$ times what a plain VAE spends on its decoder. Compare with what else the same time could do: more epochs of the ELBO, a larger decoder, or more importance samples (section 7).
@@ -1617,6 +1652,15 @@ save_results(
 # - **One set of step sizes serves all images.** An image with an unusually narrow posterior can be unstable at step sizes that suit the rest. (Making $\epsilon$ a function of $x$ keeps the determinant; making it a function of $z$ does not.)
 # - **Where the posterior is close to Gaussian there is nothing to win**, and the momentum is one more source of noise. The gain is largest where the Gaussian family is what holds the bound back, as on the ring.
 # - **Discrete latent variables** have no gradient to follow.
+
+# %% [markdown]
+# **Ask yourself.** You consider these steps for a model of your own. What do you measure first?
+#
+# <details><summary>One answer</summary>
+#
+# Refit the posterior of some test images one by one, as chapter 1 did. What the best Gaussian recovers was the encoder's fault, and a larger encoder may help. Only what remains (compare with an importance-weighted estimate of the evidence) is the family's, and can be won by a flow.
+#
+# </details>
 
 # %% [markdown]
 # ## 10. Exercises

@@ -370,6 +370,14 @@ tell(f"Rank correlation between the two over all real images: **{file_rank:.2f}*
 #
 # and score each with two bounds: the ELBO, and the importance-weighted bound with which the authors score.
 #
+# **Ask yourself.** What is the regret under an encoder that is perfect for every image? And under one that gives the same answer to all?
+#
+# <details><summary>One answer</summary>
+#
+# Zero everywhere under the first: no alarm is left. Under the second it is the whole way from one fixed Gaussian to the best one, large for familiar and strange images alike. The score lives on an encoder that is good at home and bad abroad.
+#
+# </details>
+#
 # ## 4. The method, in code
 #
 # For one image equation (3.1) is a dozen lines. Note the noise: both bounds are estimated with the *same* draws of $\varepsilon$
@@ -546,6 +554,15 @@ tell(
     f"{(climb['posterior'][-1] / truth - 1).abs().max().item():.1e} of the closed "
     "form for every image."
 )
+
+# %% [markdown]
+# **Ask yourself.** The encoder's mean is off by 0.1, once along an eigenvector of $\Lambda$ with eigenvalue 1, once along one with eigenvalue 100. How many nats is each mistake?
+#
+# <details><summary>One answer</summary>
+#
+# By (3.4) half the eigenvalue times 0.01: 0.005 and 0.5 nats. The same mistake counts a hundred times as much where the posterior is ten times as narrow, which is why busy images have large regrets.
+#
+# </details>
 
 # %% [markdown]
 # ## 6. The experiment
@@ -1459,6 +1476,15 @@ save_results(
         "categorical_average": levels_average,
     },
 )
+
+# %% [markdown]
+# **Ask yourself.** One image in a thousand is a stranger. A detector finds 80 % of the strangers and accuses 5 % of the rest. What share of its alarms is right?
+#
+# <details><summary>One answer</summary>
+#
+# Of 100,000 images 100 are strangers, of which 80 are found; of the other 99,900 it accuses 4,995. So 80 of 5,075 alarms are right, 1.6 %. The AUROC of such a detector may well be 0.95.
+#
+# </details>
 
 # %% [markdown]
 # ## 9. Exercises

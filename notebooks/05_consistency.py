@@ -279,6 +279,14 @@ tell(
 #
 # If we want codes that agree, we have to say so.
 #
+# **Ask yourself.** A VAE is trained on turned copies. Would it gain likelihood by a code that ignores the angle?
+#
+# <details><summary>One answer</summary>
+#
+# No, as long as the pixels that the angle decides are worth more nats than the few that it takes to say the angle. A decoder that is not told must spread its probability over all angles.
+#
+# </details>
+#
 # ## 3. The objective
 #
 # Let $t(\tilde x \mid x)$ be a random transformation: draw an angle, a shift, a scale, and apply them. Consistency regularisation maximises
@@ -379,6 +387,15 @@ show(
 )
 
 # %% [markdown]
+# **Ask yourself.** Let an encoder widen all its posteriors by a factor $c > 1$. What becomes of each part of (5.2), and what keeps training from going on like this?
+#
+# <details><summary>One answer</summary>
+#
+# The distance between the means counts $c^2$ times less; the parts with the two widths do not change, since both grow alike. The two bounds hold against it: a vaguer code reconstructs worse, and both copies pay that in nats.
+#
+# </details>
+
+# %% [markdown]
 # ## 4. The method, in code
 #
 # A transformation is a function from images to images that draws its own randomness. The library's transforms work on a whole batch at once and draw other parameters for each image. The objective is equation (5.1) with one draw of $\tilde x$ for each image. One detail matters
@@ -472,6 +489,15 @@ tell(
     f"{nuisance.item():.3f} (nuisance information) + {cover.item():.3f} "
     f"(covering) = {(nuisance + cover).item():.3f} nats by the identity."
 )
+
+# %% [markdown]
+# **Ask yourself.** Why does the draw of black or white come after the turn, and not before?
+#
+# <details><summary>One answer</summary>
+#
+# Turning interpolates, so that a black-and-white image would come out grey at the edges, and a grey pixel is no observation for a Bernoulli likelihood. Drawn last, every pixel is one again.
+#
+# </details>
 
 # %% [markdown]
 # ## 5. What λ does
@@ -1451,6 +1477,15 @@ save_results(
 #
 # **About the paper's numbers.** The paper measures mutual information, active units, KL, NLL and the accuracy of a classifier on codes, for four kinds of VAE, on MNIST, OMNIGLOT and CelebA, and finds them improved; with NVAE as the model
 # it reports 76.93 nats on binarised MNIST ([Sinha & Dieng, 2021](https://arxiv.org/abs/2105.14859)). Our images have a quarter of the pixels, so that no NLL of this page may stand beside it; our networks have one hidden layer, and there is no hierarchy of latent variables. Section 6 is a test of the *claim*, at the scale of the profile that it names, not a reproduction of the tables. What we leave open: convolutional networks, deep hierarchies, and objects turned in space.
+
+# %% [markdown]
+# **Ask yourself.** Your images are photographs of galaxies. Name a transformation that keeps their meaning, and one that only seems to.
+#
+# <details><summary>One answer</summary>
+#
+# The sky has no up: turns keep it. Mirror images do so unless you ask which way a spiral winds, and a change of scale does not, if the apparent size says how far away the galaxy is. The choice says what you take the question to be.
+#
+# </details>
 
 # %% [markdown]
 # ## 8. Exercises

@@ -633,6 +633,15 @@ tell(
 )
 
 # %% [markdown]
+# **Ask yourself.** Why is the formula wrong for a network that is still in training?
+#
+# <details><summary>One answer</summary>
+#
+# At an optimum the gradients of all images cancel, and taking one away leaves its own as the only force. Before that, the weights move in any case, and the Hessian need not be positive definite: its inverse may send them uphill.
+#
+# </details>
+
+# %% [markdown]
 # ## 3. TracIn: follow the pushes
 #
 # [Pruthi et al. (2020)](https://arxiv.org/abs/2002.08484) ask instead what *actually happened*. Let $o(x; \theta)$ be the objective for one image, in nats, to be maximised; for us the ELBO. One step of stochastic gradient ascent on the single
@@ -1875,6 +1884,14 @@ save_results("06_influence", plain_numbers(values))
 # - **Its validation is circular.** That an image is its own strongest proponent is half a theorem: by the Cauchy-Schwarz inequality another image can only win at a checkpoint if its gradient is the longer one. The sanity check is a test of the code more than of the idea.
 # - **It is no search for strangers.** Where they are hard to encode the loss finds them better, where they are easy the distance in pixels does (section 5).
 #
+# **Ask yourself.** A training image was not visited at all between two checkpoints. What do the true pushes of that interval give it, and what does the sum over checkpoints?
+#
+# <details><summary>One answer</summary>
+#
+# The true pushes give it nothing. The sum gives it a full share, since each checkpoint stands for equally many visits of every image. Over many epochs the difference averages out; in a short run it need not.
+#
+# </details>
+#
 # ## 8. The code: gradients that are never formed
 #
 # Written down naively, TracIn needs the gradient of every image separately: 60,000 vectors of 653,000 numbers. But a linear layer $y = W a$ has, for one image, the gradient $g a^\top$ with $g = \partial o / \partial y$: an outer product of two vectors. And the inner product of two such matrices is a product of two numbers,
@@ -1920,6 +1937,15 @@ tell(
 # %% [markdown]
 # Two details decide whether such code can be trusted. First, the *noise*: all images of a pass see the same $\varepsilon$, so a score depends neither on the other images of its batch nor on how the work was split. Second, *completeness*: a shortcut that knows linear layers will silently skip what it does not know.
 # `tracin` compares its fast path, parameter by parameter, with plain automatic differentiation on one image at every call, and takes a slower path where they differ: for batch normalisation, for tied weights, for objectives that contain derivatives of the network, such as those of the chapters on the Hamiltonian VAE and on the Jacobian penalty.
+
+# %% [markdown]
+# **Ask yourself.** A layer has 784 inputs and 128 outputs. How many numbers do the factors of (6.6) keep for an image, and how many has its gradient?
+#
+# <details><summary>One answer</summary>
+#
+# $784 + 128 = 912$ against $784 \times 128 = 100{,}352$: a hundred and ten times fewer. For a convolution both factors exist at every position, and the comparison may turn round.
+#
+# </details>
 
 # %% [markdown]
 # ## 9. Exercises

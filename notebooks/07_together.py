@@ -238,6 +238,14 @@ tell(
 # Chapter 5 turned and shifted its images. Here a shift would be a mistake: it moves the lights, and where they are is the meaning. **Which transformations preserve the meaning is knowledge about the data** that no method can supply. Haze is one that does: each white pixel survives with a probability that is drawn
 # for the whole picture, between one half and one.
 #
+# **Ask yourself.** Suppose that each light could stand at any of the 5 × 16 pixels of its third of the picture. How many nats say where the three are? Compare with $\log N$ for $N = 10{,}000$ pictures.
+#
+# <details><summary>One answer</summary>
+#
+# $3 \log 80 \approx 13.1$ nats, against $\log 10{,}000 \approx 9.2$. An estimate of the information that compares pictures with one another cannot see more than the second number; section 5 therefore has two other measures beside it.
+#
+# </details>
+#
 # ## 2. One objective
 #
 # Write $\mathcal L_K(x)$ for the Hamiltonian bound of chapter 2, with $K$ leapfrog steps of the density $p_\theta(x, z)$ behind the encoder's guess $q_\phi(z \mid x)$. Put it in the place of the ELBO in chapter 5, and let chapter 4's penalty act on the result:
@@ -275,6 +283,14 @@ tell(
 # - Regret asks how far $q_\phi(z \mid x)$ is from the best Gaussian for $x$. Training with the flow gives the encoder less reason to be there by itself.
 #
 # From this list one can guess who will fight whom. Write your guesses down; section 5 tests five of ours, and not all came true.
+#
+# **Ask yourself.** Let $\lambda \to \infty$ with $\gamma = 0$. Which codes have no cost left, and what decides between them?
+#
+# <details><summary>One answer</summary>
+#
+# All codes that are the same for a picture and its copies: those that ignore the haze, and also the one that ignores everything. The two bounds decide, since only the first kind reconstructs.
+#
+# </details>
 #
 # ## 3. The method, in code
 #
@@ -446,6 +462,15 @@ tell(
 
 # %% [markdown]
 # The last row is meant to disagree. Moving the encoder moves $z$, and with it the Jacobian's norm; the differences see that, the gradient does not, because $z$ is detached. The composed objective is not, strictly, the thing that is climbed: the encoder climbs it with the last cost held fixed.
+
+# %% [markdown]
+# **Ask yourself.** With $\gamma = 0$, would the last row agree, too?
+#
+# <details><summary>One answer</summary>
+#
+# Yes. The encoder's gradient is incomplete only where $z$ was detached, and that happens inside the Jacobian's cost alone.
+#
+# </details>
 
 # %% [markdown]
 # ## 5. Every combination
@@ -1952,6 +1977,15 @@ save_results(
 # **VAE-TracIn** ([Kong & Chaudhuri](https://arxiv.org/abs/2105.14203)). For cleaning handwriting the loss beats self-influence under every objective of the cube; among the lights neither does well. No switch makes self-influence clearly better, and consistency makes it worse on handwriting. Asked about a given picture, TracIn finds its teachers under the best objective and the worst, and for the best retraining confirms them as a group.
 
 # %% [markdown]
+# **Ask yourself.** Choose one of the five paragraphs. Which single experiment would you repeat before you believe it?
+#
+# <details><summary>One answer</summary>
+#
+# A good answer varies what a switch holds fixed: another $\lambda$ or $\gamma$, longer training, a third kind of picture. More seeds make the error bars shorter; they do not tell whether the finding is about the method or about these settings.
+#
+# </details>
+
+# %% [markdown]
 # ## 9. What it does not do
 #
 # - **It is two small worlds and short trainings.** Which methods help each other is a property of data, network and training time as much as of the methods, and an interaction found here is a hypothesis elsewhere.
@@ -1960,6 +1994,15 @@ save_results(
 # - **Equal steps are not equal time.** A step of the composed objective takes several times as long as one of the ELBO. At equal *time* the plain ELBO would have been trained longer.
 # - **Few seeds, many cells.** The standard errors come from a handful of seeds; the bold cells have their share of false alarms, and a faint true effect may be missing.
 # - **A bound of two pictures is not a bound of one.** The training value of a consistent model cannot be compared with anything but itself.
+
+# %% [markdown]
+# **Ask yourself.** The matrix of effects has ninety cells, tested at 5 %. How many would be bold if no switch did anything? And are these false alarms independent of each other?
+#
+# <details><summary>One answer</summary>
+#
+# Four or five on average. They are not independent: all cells of a column come from the same models, so one unlucky set of weights may colour several of them at once. Count rows that agree as one finding, not as many.
+#
+# </details>
 
 # %% [markdown]
 # ## 10. Exercises
