@@ -230,6 +230,7 @@ CALLS = {
     "RandomBrightness": call(consistency.RandomBrightness, low=0.5, high=2.0),
     "RandomNoise": call(consistency.RandomNoise, std=0.1),
     "affine": call(consistency.affine, x=IMAGES, angle=1.0, translation=0.0, scale=1.0, shear=1.0, kinds=GREY),
+    "black_or_white": call(consistency.black_or_white, x=IMAGES, kinds=GREY),
     "compose": call(consistency.compose, kinds={}),
     "TwoLevelVAE": call(vaekit.TwoLevelVAE, encoder=MODEL.encoder, decoder=MODEL.decoder, **HEADS, latent_dims=(1, 2)),
     "two_level_mlp": call(

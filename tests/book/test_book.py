@@ -229,7 +229,8 @@ SEEN = "() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 1
 def walk(html, browser, address):
     """Every page, opened once: what goes wrong as it loads, what axe-core says, and what a desk and a phone cut off."""
     with opened(browser, address) as page:
-        found, listings = {}, [path for path in pages(html) if path.startswith("_modules/vaekit")]
+        listings, chapters = ([p for p in pages(html) if p.startswith(kind)] for kind in ("_modules/vaekit", "notebooks/"))
+        found = {}
         for path in pages(html):
             seen = found[path] = {"loads": [], "reads": [], 1400: [], 390: [], "phone": []}
             page.emulate_media(color_scheme="light")
@@ -250,8 +251,9 @@ def walk(html, browser, address):
             if path not in listings[2:]:  # listings of source code are all alike
                 page.add_style_tag(content="* { transition: none !important; }")
                 seen["reads"] += barriers(page, ALL_RULES)
-                page.emulate_media(color_scheme="dark")
-                seen["reads"] += [f"in the dark: {fault}" for fault in barriers(page, CONTRAST)]
+                if path not in chapters[2:]:  # they share a style sheet
+                    page.emulate_media(color_scheme="dark")
+                    seen["reads"] += [f"in the dark: {fault}" for fault in barriers(page, CONTRAST)]
             seen["loads"] += page.faults
             page.faults.clear()
     return found
