@@ -229,8 +229,8 @@ SEEN = "() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 1
 def walk(html, browser, address):
     """Every page, opened once: what goes wrong as it loads, what axe-core says, and what a desk and a phone cut off."""
     with opened(browser, address) as page:
-        listings, chapters = ([p for p in pages(html) if p.startswith(kind)] for kind in ("_modules/vaekit", "notebooks/"))
-        found = {}
+        found, kinds = {}, ("_modules/vaekit", "notebooks/")
+        listings, chapters = ([path for path in pages(html) if path.startswith(kind)] for kind in kinds)
         for path in pages(html):
             seen = found[path] = {"loads": [], "reads": [], 1400: [], 390: [], "phone": []}
             page.emulate_media(color_scheme="light")
