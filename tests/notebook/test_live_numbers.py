@@ -338,3 +338,12 @@ def test_the_error_that_a_caption_states_is_measured():
     linear = [layer for layer in stored.decoder.modules() if isinstance(layer, nn.Linear)]
     for net, layer in zip(export.network(model.decoder, (2,), 8)[::2], linear, strict=True):
         close(node("return L.engine.array(w);", w=net["weight"]), layer.weight, 1e-6)
+
+
+def test_an_export_leaves_a_frozen_layer_in_its_mode():
+    model = VAE(*mlp((1, 4, 4), 2, hidden=(3,)), latent_dim=2).train()
+    model.decoder.eval()
+    before = [module.training for module in model.modules()]
+    export.nats_lost(model, torch.rand(2, 1, 4, 4), 8, samples=1)
+    export.model(model, (1, 4, 4))
+    assert [module.training for module in model.modules()] == before

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vaekit import likelihoods
 from vaekit.bounds import elbo
-from vaekit.model import VAE
+from vaekit.model import VAE, evaluating
 from vaekit.networks import Leading, SoftplusScale
 from vaekit.notebook.live.arrays import Data, array, rounded
 from vaekit.training import seeded
@@ -30,17 +30,12 @@ def network(net: nn.Module, shape: tuple[int, ...], bits: int = 32) -> list[Data
     """
     layers: list[Data] = []
     x = torch.zeros(1, *shape, dtype=_dtype(net), device=_device(net))
-    was_training = net.training
-    net.eval()
-    try:
-        with torch.no_grad():
-            for layer in _flat(net):
-                y = layer(x)
-                if type(layer) not in _SHAPING:
-                    layers.append(_known(layer)(layer, x, y, bits))
-                x = y
-    finally:
-        net.train(was_training)
+    with torch.no_grad(), evaluating(net):
+        for layer in _flat(net):
+            y = layer(x)
+            if type(layer) not in _SHAPING:
+                layers.append(_known(layer)(layer, x, y, bits))
+            x = y
     return layers
 
 
@@ -81,10 +76,8 @@ def nats_lost(vae: VAE, images: Tensor, bits: Bits, *, samples: int = 16) -> flo
     """By how much the ELBO of any of the images changes with the stored weights, at most and with the same noise."""
     bounds = []
     for each in (vae, as_stored(vae, bits)):
-        was_training = each.training
-        with torch.no_grad(), seeded(0, _device(each)):
-            bounds.append(elbo(each.eval(), images.to(_device(each)), samples=samples))
-        each.train(was_training)
+        with torch.no_grad(), seeded(0, _device(each)), evaluating(each):
+            bounds.append(elbo(each, images.to(_device(each)), samples=samples))
     return (bounds[0] - bounds[1]).abs().max().item()
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaekit.datasets import render_three_dots
 from vaekit.jacobian import decoder_jacobian
-from vaekit.model import VAE
+from vaekit.model import VAE, evaluating
 from vaekit.notebook.live import export, form
 
 
@@ -111,7 +111,5 @@ def basis(
 @torch.no_grad()
 def _columns(model: VAE, image: Tensor) -> Tensor:
     """Columns `[D, 1, H, W]` at the code of one image."""
-    was_training = model.training
-    found = decoder_jacobian(model.eval(), model.posterior(image.to(model._zero)).mean)[0].cpu().double()
-    model.train(was_training)
-    return found
+    with evaluating(model):
+        return decoder_jacobian(model, model.posterior(image.to(model._zero)).mean)[0].cpu().double()
