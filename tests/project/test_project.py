@@ -241,7 +241,7 @@ def test_one_command_points_everything_at_a_fork(tmp_path, monkeypatch):
 
 
 INTERNAL = {  # what no reader calls by name
-    "checks", "regret.evaluation", "regret.noise", "regret.per_image", "training.probes",
+    "checks", "regret.evaluation", "regret.frozen", "regret.noise", "regret.per_image", "training.probes",
     "training.runs", "training.ascent", "training.asked",
     "notebook.diagnosis", "notebook.sources", "notebook.digest", "notebook.encoding", "notebook.turns",
     "influence.asked", "influence.factors", "influence.gradients", "influence.paths", "influence.run",
