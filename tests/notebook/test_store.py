@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaekit import VAE, HamiltonianBound, elbo, fit, fit_ensemble, mlp
+from vaekit import VAE, HamiltonianBound, JacobianL1, elbo, fit, fit_ensemble, mlp
 from vaekit.notebook import store, stored, trained
 from vaekit.training import seeded
 
@@ -282,6 +282,15 @@ def test_a_truncated_checkpoint_is_told_and_the_training_begins_anew(runs, monke
 def test_checkpoints_and_resume_are_the_stores_own():
     with pytest.raises(ValueError, match="checkpoints: expected none"):
         trained("t", vae(), elbo, X, epochs=1, checkpoints="x")
+
+
+def test_an_objective_without_weights_is_left_alike_by_an_ensemble_that_is_trained_and_one_that_is_found():
+    modes = []
+    for _ in range(2):
+        objective = JacobianL1(elbo, weight=0.1)
+        trained.ensemble("e", [vae(0), vae(1)], objective, X, epochs=1, progress=False)
+        modes.append(objective.training)
+    assert modes == [False, False]
 
 
 def test_an_ensemble_is_kept_as_a_whole():

@@ -14,6 +14,7 @@ from vaekit.notebook import store, weights
 from vaekit.notebook.digest import digest
 from vaekit.notebook.turns import turn
 from vaekit.training import History, default_device, fit, fit_ensemble, load_checkpoint
+from vaekit.training.objectives import modules_of
 
 __all__ = ["trained"]
 
@@ -113,6 +114,8 @@ class _Trained:
                 device = torch.device(arguments.get("device") or default_device())
                 for module, state in zip(modules, found[0]["modules"], strict=True):
                     _put_in({"module": module}, {"module": state}, device)
+                for module in modules_of(objective).values():
+                    module.to(device).eval()
                 store.taken(name, found[1], path)
                 return found[0]["nats"]
             store.say("", event="start", name=name)
