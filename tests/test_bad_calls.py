@@ -68,6 +68,7 @@ BAD = {
     "scores": [[], [NAN], [[1.0, 2.0]], "ab", None, ["a"]],
     "factors": [None, [1, 2], FACTORS[:0], FACTORS[0], FACTORS * 1.5 + 0.25],
     "drawn factors": [None, torch.zeros(3, 4), torch.zeros(0, 6), torch.full((2, 6), 99), torch.full((2, 6), NAN)],
+    "factors of rooms": [None, torch.zeros(3, 6), torch.zeros(0, 16), torch.full((2, 8), 99), torch.full((2, 4), NAN)],
     "codes": [None, [1, 2], CODES[:0], CODES * NAN, CODES[:3], CODES[:, 0]],
     "information": [None, [1.0], INFORMATION * NAN, INFORMATION[0]],
     "sizes": [(), None, 5, (1, 0), (2.5, 3)],
@@ -352,6 +353,13 @@ CALLS = {
     ),
     "render_shapes": call(
         datasets.render_shapes, factors=torch.zeros(2, 5), size=8, kinds={"factors": "drawn factors"}
+    ),
+    "render_rooms": call(
+        datasets.render_rooms,
+        factors=torch.zeros(2, 12),
+        size=8,
+        objects=2,
+        kinds={"factors": "factors of rooms", "objects": "count from 0 or none"},
     ),
     "auroc": call(metrics.auroc, scores_in=[1.0, 2.0], scores_out=[1.0, 3.0]),
     "auprc": call(metrics.auprc, scores_in=[1.0, 2.0], scores_out=[1.0, 3.0]),

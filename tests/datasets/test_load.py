@@ -241,7 +241,7 @@ def test_importing_is_light():
             assert not heavy & {name.split(".")[0] for name in names}, source.name
 
 
-@pytest.mark.parametrize("name", ["three-dots", "shapes"])
+@pytest.mark.parametrize("name", ["three-dots", "shapes", "rooms"])
 def test_ten_thousand_are_drawn_for_training_and_two_for_testing_unless_told(monkeypatch, name):
     asked = []
     monkeypatch.setattr(datasets, "draw", lambda *arguments: asked.append(arguments))

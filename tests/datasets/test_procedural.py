@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.path import Path as Outline
 
-from vaekit.datasets import load, render_shapes, render_three_dots
+from vaekit.datasets import load, render_rooms, render_shapes, render_three_dots
 
 FINE = 16  # points along each side of a pixel in the slow drawings
 
@@ -118,17 +118,17 @@ def test_shapes_are_never_clipped():
     assert border.max() == 0
 
 
-@pytest.mark.parametrize("name", ["three-dots", "shapes"])
+@pytest.mark.parametrize("name", ["three-dots", "shapes", "rooms"])
 def test_many_at_once_are_the_same_as_one_by_one(name):
     data = load(name, n=130, size=24)
-    render = {"three-dots": render_three_dots, "shapes": render_shapes}[name]
+    render = {"three-dots": render_three_dots, "shapes": render_shapes, "rooms": render_rooms}[name]
     assert torch.equal(data.images, render(data.factors, 24))
     assert torch.equal(data.images, torch.cat([render(row[None], 24) for row in data.factors]))
     assert data.images.dtype == torch.float32
     assert render(data.factors[:2].double(), 24).dtype == torch.float64
 
 
-@pytest.mark.parametrize("name", ["three-dots", "shapes"])
+@pytest.mark.parametrize("name", ["three-dots", "shapes", "rooms"])
 def test_draws_are_fixed_by_seed_and_split(name):
     data = load(name, n=600, size=8)
     assert torch.equal(load(name, n=600, size=8).factors, data.factors)
@@ -142,7 +142,7 @@ def test_draws_are_fixed_by_seed_and_split(name):
 
 def test_factors_are_uniform():
     # chi-squared over all values of every factor: mean = degrees of freedom, sd = sqrt(2 dof); 5 sd is generous
-    for name in ("three-dots", "shapes"):
+    for name in ("three-dots", "shapes", "rooms"):
         data = load(name, n=20_000, size=1)
         for factor, values in zip(data.factors.T, data.factor_sizes, strict=True):
             counts = torch.bincount(factor, minlength=values).double()
@@ -151,7 +151,7 @@ def test_factors_are_uniform():
 
 
 def test_train_and_test_share_no_image():
-    for name in ("three-dots", "shapes"):
+    for name in ("three-dots", "rooms", "shapes"):
         states = [set(map(tuple, load(name, split, n=20_000, size=1).factors.tolist())) for split in ("train", "test")]
         assert not states[0] & states[1]
     assert len(states[0]) == 20_000  # shapes: without repetition
@@ -183,11 +183,15 @@ def test_draws_are_the_same_for_ever():
     """What stored results were computed from; another generator or another order would draw anew."""
     assert load("three-dots", n=2, size=8).factors.tolist() == DOTS
     assert load("three-dots", "test", n=1, size=8, seed=1).factors.tolist() == DOTS_OF_THE_TEST
+    assert load("rooms", n=1, size=8).factors.tolist() == THINGS
+    assert load("rooms", "test", n=1, size=8, seed=1).factors.tolist() == THINGS_OF_THE_TEST
     assert load("shapes", n=2, size=8).factors.tolist() == FORMS
     assert load("shapes", "test", n=1, size=8, seed=1).factors.tolist() == FORMS_OF_THE_TEST
 
 
 DOTS = [[44, 47, 53, 0, 3, 59], [3, 39, 9, 19, 21, 50]]
 DOTS_OF_THE_TEST = [[42, 24, 57, 3, 56, 8]]
+THINGS = [[4, 9, 3, 0, 1, 9, 3, 3, 1, 3, 21, 2, 0, 9, 6, 0]]
+THINGS_OF_THE_TEST = [[6, 8, 2, 2, 1, 0, 0, 1, 1, 9, 10, 3, 2, 9, 10, 1]]
 FORMS = [[0, 1, 10, 21, 12], [1, 4, 13, 29, 13]]
 FORMS_OF_THE_TEST = [[2, 2, 19, 13, 30]]

@@ -22,7 +22,8 @@ r"""Images to learn from: public data sets, downloaded once and checked, and dra
 Without any download:
 
 - `digits`: 8x8 handwritten digits that come with scikit-learn, 1,500 + 297.
-- `three-dots` and `shapes`: drawn, any size, with their factors: see `render_three_dots` and `render_shapes`.
+- `three-dots`, `shapes` and, in colour, `rooms`: drawn, any size, with their factors: see `render_three_dots`,
+  `render_shapes` and `render_rooms`.
 
 What `load` returns does not depend on where the files were found. Some sets are made from their originals:
 
@@ -55,13 +56,15 @@ from vaekit import checks
 from vaekit.datasets.dataset import Dataset
 from vaekit.datasets.procedural import draw, render_shapes, render_three_dots
 from vaekit.datasets.readers import read
+from vaekit.datasets.rooms import render_rooms
 from vaekit.datasets.sources import FILES
 
-__all__ = ["NAMES", "Dataset", "binarise", "load", "render_shapes", "render_three_dots"]
+__all__ = ["NAMES", "Dataset", "binarise", "load", "render_rooms", "render_shapes", "render_three_dots"]
 
-_DRAWN = {"train": 10_000, "test": 2_000}  # images, unless n is given
-_SPLITS = {name: tuple(split for split in _DRAWN if (name, split) in FILES) for name, _ in FILES}
-_SPLITS |= dict.fromkeys(("digits", "three-dots", "shapes"), tuple(_DRAWN))
+_DRAWN = ("three-dots", "shapes", "rooms")
+_MANY = {"train": 10_000, "test": 2_000}  # drawn images, unless n is given
+_SPLITS = {name: tuple(split for split in _MANY if (name, split) in FILES) for name, _ in FILES}
+_SPLITS |= dict.fromkeys(("digits", *_DRAWN), tuple(_MANY))
 
 NAMES = tuple(_SPLITS)
 """Every name that `load` knows."""
@@ -83,11 +86,11 @@ def load(
         split: "train" or "test".
         n: How many images: the first n of the split (all by default), in the order of the source, which for `omniglot`
             and for the test split of `emnist-letters` goes class by class: there, use a random choice instead,
-            `data[torch.randperm(len(data))[:n]]`. For `three-dots` and `shapes`, how many are drawn (by default 10,000
-            for train, 2,000 for test).
+            `data[torch.randperm(len(data))[:n]]`. Of the drawn sets, how many are drawn (by default 10,000 for train,
+            2,000 for test).
         size: Height and width. Drawn sets are drawn at this size (64 by default); all others are surrounded by black up
             to it, so 32 makes a network for 32x32 fit MNIST.
-        seed: For `three-dots` and `shapes` alone: another draw of factors than that of seed 0. The first images of a
+        seed: For the drawn sets alone: another draw of factors than that of seed 0. The first images of a
             longer draw are those of a shorter one. Train and test of `shapes` never share a combination of factors.
         progress: Whether a bar shows the download.
 
@@ -116,8 +119,8 @@ def load(
         checks.count(size, 1, "size")
     if seed is not None:
         checks.count(seed, 0, "seed")
-    if name in ("three-dots", "shapes"):
-        return draw(name, split, n or _DRAWN[split], 64 if size is None else size, seed or 0)
+    if name in _DRAWN:
+        return draw(name, split, n or _MANY[split], 64 if size is None else size, seed or 0)
     if seed is not None:
         raise ValueError(f"seed: expected none, since the images of {name} are not drawn, got {seed}")
     images, labels = _digits(split) if name == "digits" else _from_files(name, split, n, progress)

@@ -1,10 +1,6 @@
 r"""Images drawn from their factors of variation, so that the truth about them is known.
 
-Both renderers take whole batches of factors and no loop runs over images: an image is a function of the distances
-between pixel centres and the drawn outline, and the outline is softened over one pixel,
-$\mathrm{coverage} = \mathrm{clip}(\tfrac12 - d, 0, 1)$ with $d$ the signed distance in pixels (negative inside).
-Coordinates are continuous, in pixels: x grows to the right, y downwards, and pixel (i, j) has its centre at
-$(j + \tfrac12, i + \tfrac12)$.
+Both renderers take whole batches of factors; the outlines that they fill are those of `vaekit.datasets.outlines`.
 """
 
 import math
@@ -12,8 +8,9 @@ import math
 import torch
 from torch import Tensor
 
-from vaekit import checks
 from vaekit.datasets.dataset import Dataset
+from vaekit.datasets.outlines import CHUNK, checked, coverage, outline
+from vaekit.datasets.rooms import ROOMS, render_rooms
 
 __all__ = ["SHAPES", "THREE_DOTS", "draw", "render_shapes", "render_three_dots"]
 
@@ -22,8 +19,6 @@ THREE_DOTS = {"x1": 64, "y1": 64, "x2": 64, "y2": 64, "x3": 64, "y3": 64}
 
 SHAPES = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
 """The factors of `render_shapes` and the number of values that each takes."""
-
-CHUNK = 64  # images drawn at once: what stays in a processor's cache
 
 
 def render_three_dots(factors: Tensor, size: int = 64) -> Tensor:
@@ -55,14 +50,14 @@ def render_three_dots(factors: Tensor, size: int = 64) -> Tensor:
         >>> image[0, 0, 32, 32].item(), image[0, 0, 63, 63].item()
         (0.0, 1.0)
     """
-    factors, pixel = _checked(factors, THREE_DOTS, size)
+    factors, pixel = checked(factors, THREE_DOTS, size)
 
     def images(part: Tensor) -> Tensor:
         centre = part.unflatten(-1, (3, 2)) * (size / 63)  # [n, 3, 2]
         dx2 = (pixel - centre[..., :1]).square()  # [n, 3, W]
         dy2 = (pixel - centre[..., 1:]).square()  # [n, 3, H]
         nearest = (dx2[:, :, None, :] + dy2[:, :, :, None]).amin(1, keepdim=True).sqrt()  # [n, 1, H, W]
-        return 1 - _coverage(nearest - 0.08 * size)
+        return 1 - coverage(nearest - 0.08 * size)
 
     return torch.cat([images(part) for part in factors.split(CHUNK)])
 
@@ -97,7 +92,7 @@ def render_shapes(factors: Tensor, size: int = 64) -> Tensor:
         >>> images.shape
         torch.Size([2, 1, 64, 64])
     """
-    factors, pixel = _checked(factors, SHAPES, size)
+    factors, pixel = checked(factors, SHAPES, size)
 
     def images(part: Tensor) -> Tensor:
         shape, scale, orientation, x, y = part[:, :, None, None].unbind(1)  # each [n, 1, 1]
@@ -107,24 +102,25 @@ def render_shapes(factors: Tensor, size: int = 64) -> Tensor:
         up = size * (0.25 + 0.5 * y / 31) - pixel[:, None]  # [n, H, 1]
         u = (angle.cos() * right + angle.sin() * up) / radius  # [n, H, W], in the shape's own axes and unit
         v = (angle.cos() * up - angle.sin() * right) / radius
-        distance = torch.where(shape == 0, _square(u, v), torch.where(shape == 1, _ellipse(u, v), _heart(u, v)))
-        return _coverage(distance * radius)[:, None]
+        return coverage(outline(shape, u, v) * radius)[:, None]
 
     return torch.cat([images(part) for part in factors.split(CHUNK)])
 
 
 def draw(name: str, split: str, n: int, size: int, seed: int) -> Dataset:
-    """n images of `three-dots` or `shapes`, their factors drawn uniformly; train and test are different draws.
+    """n images of a drawn set, their factors drawn uniformly; train and test are different draws.
 
     Raises:
         ValueError: `n` is more than half of all combinations of factors of `shapes`, or `size` is below 1.
     """
     generator = torch.Generator()
-    if name == "three-dots":
+    if name != "shapes":
+        kinds = THREE_DOTS if name == "three-dots" else ROOMS
+        values = torch.tensor(list(kinds.values()))
         generator.manual_seed(2 * seed + (split == "test"))
-        factors = torch.randint(64, (n, 6), generator=generator)
-        images = render_three_dots(factors, size)
-        return Dataset(name, split, images, None, factors, tuple(THREE_DOTS), tuple(THREE_DOTS.values()))
+        factors = torch.randint(math.lcm(*kinds.values()), (n, len(kinds)), generator=generator) % values
+        images = render_three_dots(factors, size) if name == "three-dots" else render_rooms(factors, size)
+        return Dataset(name, split, images, None, factors, tuple(kinds), tuple(kinds.values()))
     sizes = torch.Size(SHAPES.values())
     half = sizes.numel() // 2
     if n > half:
@@ -134,45 +130,3 @@ def draw(name: str, split: str, n: int, size: int, seed: int) -> Dataset:
     factors = torch.stack(torch.unravel_index(states, sizes), dim=1)  # [n, 5]
     images = render_shapes(factors, size)
     return Dataset(name, split, images, factors[:, 0], factors, tuple(SHAPES), tuple(SHAPES.values()))
-
-
-def _square(u: Tensor, v: Tensor) -> Tensor:
-    """Signed distance to the square whose corners lie on the unit circle, exact inside and near the sides."""
-    return torch.maximum(u.abs(), v.abs()) - math.sqrt(0.5)
-
-
-def _ellipse(u: Tensor, v: Tensor) -> Tensor:
-    """Signed distance to an ellipse of half-axes 1 and 0.6, to first order: f / |grad f|, f = u^2 + (v / 0.6)^2 - 1."""
-    gradient = 2 * (u.square() + v.square() / 0.6**4).sqrt()
-    return (u.square() + v.square() / 0.36 - 1) / gradient.clamp_min(1e-6)
-
-
-def _heart(u: Tensor, v: Tensor) -> Tensor:
-    """Signed distance to the union of a square on its corner and discs, of radius r, over its upper sides.
-
-    With r = 0.5256 and the origin halfway up, the heart just fits the unit circle.
-    """
-    r = 0.5256
-    v = v + (1 + math.sqrt(0.5) - math.sqrt(2)) / 2 * r
-    square = (u.abs() + v.abs()) * math.sqrt(0.5) - r
-    discs = torch.hypot(u.abs() - math.sqrt(0.5) * r, v - math.sqrt(0.5) * r) - r
-    return torch.minimum(square, discs)
-
-
-def _coverage(distance: Tensor) -> Tensor:
-    """How much of a pixel is inside, from the signed distance of its centre in pixels."""
-    return (0.5 - distance).clamp(0, 1)
-
-
-def _checked(factors: Tensor, sizes: dict[str, int], size: int) -> tuple[Tensor, Tensor]:
-    """The factors as floating numbers `[N, F]` and the pixel centres along one axis `[size]`."""
-    if not isinstance(factors, Tensor) or factors.ndim != 2 or factors.shape[1] != len(sizes) or len(factors) == 0:
-        came = tuple(factors.shape) if isinstance(factors, Tensor) else type(factors).__name__
-        raise ValueError(f"factors: expected a tensor [N, {len(sizes)}] of {', '.join(sizes)}, got {came}")
-    checks.count(size, 1, "size")
-    factors = factors.to(torch.float64 if factors.dtype == torch.float64 else torch.float32)
-    top = factors.new_tensor(list(sizes.values())) - 1
-    if not bool(((factors >= 0) & (factors <= top)).all()):
-        ranges = ", ".join(f"{name} 0..{values - 1}" for name, values in sizes.items())
-        raise ValueError(f"factors: expected values in {ranges}; got some outside (or NaN)")
-    return factors, torch.arange(size, dtype=factors.dtype, device=factors.device) + 0.5
