@@ -62,6 +62,7 @@ def test_at_the_exact_posterior_every_weight_is_the_evidence():
     torch.testing.assert_close(weights, truth.expand(7, 5))
     torch.testing.assert_close(bound, truth)
     torch.testing.assert_close(evidence, truth)
+    torch.testing.assert_close(log_evidence(exact.model, exact.x, samples=1), truth)
     torch.testing.assert_close(value, truth, atol=0.05, rtol=0)
 
 

@@ -170,3 +170,10 @@ def test_one_of_everything_is_enough():
     assert model.sample(1).shape == (1, 1, 1, 2)
     assert model.reconstruct(torch.zeros(1, 1, 1, 2)).shape == (1, 1, 1, 2)
     assert mlp((1, 2, 2), 1)[0].net[1].out_features == 400  # as on MNIST in much of the literature
+
+
+def test_a_posterior_of_images_with_two_leading_dimensions():
+    model, x = small(), images(6)
+    flat, folded = model.posterior(x), model.posterior(x.view(3, 2, 2, 3, 4))
+    torch.testing.assert_close(folded.mean, flat.mean.view(3, 2, 3))
+    torch.testing.assert_close(folded.stddev, flat.stddev.view(3, 2, 3))

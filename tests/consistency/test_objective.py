@@ -131,6 +131,16 @@ def test_options_reach_the_bound_and_the_weight_is_scheduled():
     assert seen == [0.0, 0.25]
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_the_divergence_counts_by_its_weight_and_is_not_computed_for_nothing(weight, monkeypatch):
+    model, x, computed = small_vae(), images(), []
+    expected = plain_sum(model, x) + plain_sum(model, flipped(x)) - weight * posterior_divergence(model, x, flipped(x))
+    count = lambda q, p: computed.append(1) or kl_divergence(q, p)  # noqa: E731
+    monkeypatch.setattr("vaekit.consistency.objective.kl_divergence", count)
+    torch.testing.assert_close(Consistency(plain_sum, flipped, weight=weight)(model, x), expected)
+    assert len(computed) == (weight > 0)
+
+
 def test_gradient_flows_through_both_posteriors():
     exact = linear_gaussian(latent=2, pixels=4, batch=1)
     encoder, delta = exact.model.encoder, torch.tensor([0.3, -1.0, 0.5, 2.0], dtype=torch.float64)

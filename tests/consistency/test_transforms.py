@@ -168,6 +168,8 @@ def test_half_precision_and_no_global_state():
         (lambda: RandomNoise(-0.1), "std: expected at least 0"),
         (lambda: affine(torch.rand(3, 4)), r"expected images \[B, C, H, W\], got shape \(3, 4\)"),
         (lambda: RandomNoise(0.1)(2 + images()), r"expected pixels in \[0, 1\]"),
+        (lambda: RandomBrightness(0.5, 1)(2 + images()), r"expected pixels in \[0, 1\]"),
+        (lambda: RandomBrightness(0.5, 1)(torch.rand(3, 4)), r"expected images \[B, C, H, W\]"),
         (lambda: RandomAffine()(torch.zeros(1, 1, 3, 3, dtype=torch.long)), "floating-point"),
     ],
 )

@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from tests.influence.test_scores import checkpoint, images, noiseless, small_mlp
+from tests.influence.test_scores import brute_gram, checkpoint, images, noiseless, once, small_mlp
 from vaekit import elbo, self_influence, strongest, tracin
 from vaekit.influence import factors as factors_module
+from vaekit.influence import run as run_module
 from vaekit.influence.asked import noise_seeds
 from vaekit.influence.factors import Factors, cross, has_factors, pairs_are_cheaper
 from vaekit.influence.gradients import PerImage
 from vaekit.influence.leave_one_out import kde_influence, knn_influence
+from vaekit.influence.run import Run
 from vaekit.influence.scored import Scored
 from vaekit.training.checkpoints import load_checkpoint, save_checkpoint
 
@@ -98,6 +100,21 @@ def test_products_of_factors_in_pieces(monkeypatch):
         monkeypatch.setattr(factors_module, "AT_ONCE", numbers)
         torch.testing.assert_close(cross(x, z), whole)
         torch.testing.assert_close(cross(x.form(), z), whole)
+    for t, u in ((1, 1), (2, 1), (1, 3), (2, 2)):
+        x, z = (Factors(*(torch.randn(n, k, d, generator=g).double() for d in (3, 5))) for n, k in ((7, t), (6, u)))
+        torch.testing.assert_close(cross(x, z), x.form() @ z.form().T)
+
+
+def test_a_piece_of_products_takes_no_more_than_it_may(monkeypatch):
+    """Of M images with T positions against N with U: M T x N U numbers at once."""
+    x, z = (Factors(torch.ones(n, t, 30), torch.ones(n, t, 40)) for n, t in ((7, 2), (6, 3)))
+    sizes, multiply = [], torch.Tensor.mul_
+    monkeypatch.setattr(torch.Tensor, "mul_", lambda self, other: sizes.append(self.numel()) or multiply(self, other))
+    for rows, pieces in ((1, [1] * 7), (3, [3, 3, 1]), (7, [7])):
+        monkeypatch.setattr(factors_module, "AT_ONCE", rows * 2 * 6 * 3)
+        cross(x, z)
+        assert [size // (2 * 6 * 3) for size in sizes] == pieces
+        sizes.clear()
 
 
 def test_when_pairs_are_cheaper():
@@ -153,3 +170,46 @@ def test_two_points_are_enough_to_leave_one_out():
     assert kde_influence(train, test, bandwidth=1.0).flatten().tolist() == pytest.approx(expected)
     # the nearest is 1 away; without it 2, and one point in place of two: log 1/(2 r) against log 1/r
     assert knn_influence(train, test, k=1).flatten().tolist() == pytest.approx([0.0, math.log(1 / 2)])
+
+
+def test_pieces_are_as_large_as_memory_and_the_cache_allow(monkeypatch):
+    model, x = small_mlp(), images(3)
+
+    def plan(**options):
+        return Run(model, elbo, [checkpoint(model)], x, None, samples=4, **options)
+
+    for halves, options in ((2, {}), (1, {"unbiased": False})):
+        of_an_image = halves * plan(**options).gradient.numbers
+        for budget, pieces in ((2**26, 256), (10 * of_an_image, 10), (10 * of_an_image - 1, 9), (1, 1)):
+            monkeypatch.setattr(run_module, "BUDGET", budget)
+            assert plan(**options).chunk == pieces
+        assert plan(chunk=3, **options).chunk == 3
+
+
+@pytest.mark.parametrize(("every", "times"), [(30.0, 1), (-1.0, 3)])
+def test_scores_are_saved_now_and_then_and_at_the_end(tmp_path, monkeypatch, every, times):
+    model, saved = small_mlp(), []
+    monkeypatch.setattr(run_module, "SAVE_EVERY", every)
+    monkeypatch.setattr(run_module, "save_checkpoint", lambda path, content: saved.append(content["done"]))
+    self_influence(model, elbo, [checkpoint(model)], images(6), samples=2, chunk=2, resume=tmp_path / "scores.pt")
+    assert saved == [1, 2, 3][-times:]
+
+
+def test_the_single_strongest():
+    model, x, z = small_mlp(), images(4), images(2, seed=1)
+    scores = tracin(model, noiseless, [checkpoint(model)], x, z, samples=2)
+    ends = strongest(model, noiseless, [checkpoint(model)], x, z, k=1, samples=2)
+    assert torch.equal(ends.proponents[:, 0], scores.argmax(0)) and torch.equal(ends.opponents[:, 0], scores.argmin(0))
+
+
+def test_an_objective_that_insists_on_single_precision_keeps_its_fast_path():
+    """Compared up to single precision's rounding, where it cannot be compared in double precision."""
+
+    def insists(model, x):
+        if x.dtype != torch.float32:
+            raise TypeError
+        return noiseless(model, x)
+
+    model, x, z = small_mlp().float(), images(5).float(), images(3, seed=1).float()
+    scores = tracin(model, insists, [checkpoint(model)], x, z, path="layers", **once)
+    torch.testing.assert_close(scores, brute_gram(model, noiseless, x, z))

@@ -11,7 +11,7 @@ from sklearn.neighbors import KernelDensity
 from torch.distributions import MultivariateNormal
 
 from vaekit.influence.leave_one_out import gaussian_influence, kde_influence, knn_influence, ppca_influence
-from vaekit.influence.mixture import mixture_influence
+from vaekit.influence.mixture import Mixtures, _em, mixture_influence
 
 N, M = 12, 7
 
@@ -148,3 +148,27 @@ def test_a_bandwidth_that_underflows_is_refused():
         with pytest.raises(ValueError, match="bandwidth: expected one in which distances"):
             kde_influence(train, test, bandwidth=bandwidth)
     assert kde_influence(train, test, bandwidth=1e-100).isfinite().all()
+
+
+def test_em_ends_where_a_point_gains_less_than_the_tolerance_in_a_step():
+    """Against EM on a line, written out; one point is left out."""
+    x = np.array([-2.0, -1.5, -0.5, 0.4, 1.0, 1.8, 3.0, 9.0])
+    w, ridge = np.array([1.0] * 7 + [0.0]), 1e-3
+    share, mean, variance = np.array([0.5, 0.5]), np.array([-0.5, 0.5]), np.array([1.0, 2.0])
+    start = Mixtures(*(torch.tensor(v)[None] for v in (np.log(share), mean[:, None], variance[:, None, None])))
+    states, nats = [], []
+    for _ in range(60):
+        joint = share * np.exp(-((x[:, None] - mean) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
+        states.append((share, mean, variance))
+        nats.append((w * np.log(joint.sum(1))).sum() / 7)
+        r = w[:, None] * joint / joint.sum(1, keepdims=True)
+        share, mean = r.sum(0) / 7, (r * x[:, None]).sum(0) / r.sum(0)
+        variance = (r * (x[:, None] - mean) ** 2).sum(0) / r.sum(0) + ridge
+    points, weights = torch.tensor(x)[:, None], torch.tensor(w)[None]
+    for tolerance in (1e-2, 1e-3, 1e-4):
+        last = next(k for k in range(1, 60) if abs(nats[k] - nats[k - 1]) < tolerance)
+        found = _em(points, weights, start, ridge, tolerance, last + 1)
+        for ours, theirs in zip((found.log_share.exp(), found.mean, found.covariance), states[last], strict=True):
+            np.testing.assert_allclose(ours.flatten(), theirs, rtol=1e-9)
+        with pytest.raises(RuntimeError, match=f"after {last} steps"):
+            _em(points, weights, start, ridge, tolerance, last)

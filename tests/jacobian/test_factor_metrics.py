@@ -70,6 +70,9 @@ def test_bad_tables_and_codes():
     codes, factors = draws()
     with pytest.raises(ValueError, match="codes, factors"):
         binned_mutual_information(codes[:, :9], factors)
+    with pytest.raises(ValueError, match=r"codes, factors: expected .*, got \(500, 0\)"):
+        binned_mutual_information(codes[0, :, :0], factors)
+    assert binned_mutual_information(torch.ones(1, 1), torch.ones(1, 1)).tolist() == [[0]]  # a single point
     with pytest.raises(ValueError, match="codes: found NaN"):
         binned_mutual_information(codes * float("nan"), factors)
     with pytest.raises(ValueError, match="D at least 2"):

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from vaekit.jacobian.factor_metrics import binned_mutual_information
 from vaekit.jacobian.local_metrics import local_scores, neighbourhood
 
 SIZES = [64] * 6
@@ -157,3 +158,14 @@ def test_ten_thousand_points_around_twenty_centres_unless_told():
     plain = local_scores(lambda x: x, render, [64, 10, 9], rho=0.3)
     assert seen == [1000] * 200
     assert plain.information.shape == (3, 2)  # of ten values a factor varies, of nine it is frozen
+
+
+def test_the_table_is_the_mean_over_the_neighbourhoods():
+    g, turn = torch.Generator().manual_seed(4), torch.randn(6, 3, generator=torch.Generator().manual_seed(1)).double()
+    tables = []
+    for _ in range(3):
+        factors = neighbourhood(SIZES, rho=0.2, points=300, generator=g)
+        tables.append(binned_mutual_information(factors.double() @ turn, factors, bins=5))
+    ours = scores_of(lambda x: x @ turn, 0.2, points=300, centres=3, seed=4).information
+    assert ours.shape == (3, 6)
+    torch.testing.assert_close(ours, torch.stack(tables).mean(0))

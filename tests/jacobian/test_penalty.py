@@ -6,6 +6,7 @@ from torch import nn
 
 from tests.helpers import Decoder, Encoder, linear_gaussian
 from vaekit import VAE, conv, dcgan, elbo, gaussian, mlp
+from vaekit.jacobian.baselines import FactorVAE
 from vaekit.jacobian.penalty import JacobianL1, decoder_jacobian, jacobian_l1, jacobian_l2
 from vaekit.likelihoods import categorical256
 from vaekit.training.seeding import seeded
@@ -281,3 +282,10 @@ def test_bad_steps_of_differences_are_refused(step):
     ):
         with pytest.raises(ValueError, match="differences: expected a positive finite number, got"):
             call()
+
+
+@pytest.mark.parametrize("objective", [JacobianL1(elbo, weight=1.0), FactorVAE(3, weight=1.0, hidden=4, layers=1)])
+def test_a_scheduled_weight_is_looked_at_too(objective):
+    for weight in (-1e-9, float("nan"), float("inf"), "1"):
+        with pytest.raises(ValueError, match="weight: expected"):
+            objective.double()(small_vae(), torch.rand(2, 1, 3, 4, dtype=torch.float64), weight=weight)

@@ -161,3 +161,9 @@ def test_mutated_replaces_a_fifth_unless_told():
     with seeded(0):
         shares = mutated(lambda model, x: (x != 0.1234).double().mean((1, 2, 3)))(None, x)
     assert shares.mean().item() == pytest.approx(0.2, abs=0.01)
+
+
+def test_a_rate_of_zero_replaces_no_pixel_whatever_is_drawn(monkeypatch):
+    monkeypatch.setattr(torch, "rand_like", torch.zeros_like)
+    x = torch.full((1, 1, 2, 2), 0.1234)
+    assert mutated(lambda model, x: (x == 0.1234).flatten(1).all(1), rate=0.0)(None, x).all()

@@ -26,6 +26,12 @@ def trained_a_little(net: nn.Module, x: torch.Tensor) -> nn.Module:
     return net
 
 
+def hooked(kind: str, hook) -> nn.Module:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    getattr(net[0], f"register_forward_{kind}")(hook)
+    return net
+
+
 class Skipping(nn.Module):
     """Has a chain, but takes its convolution's output from the middle of it."""
 
@@ -56,6 +62,8 @@ NETS = {
                                      nn.BatchNorm2d(4)), IMAGES, 0),
     "something in between": (lambda: chain(nn.ReLU(), nn.BatchNorm2d(4)), IMAGES, 1),
     "weights made in a hook": (lambda: nn.Sequential(weight_norm(nn.Conv2d(1, 2, 3)), nn.BatchNorm2d(2)), IMAGES, 0),
+    "a hook on the output": (lambda: hooked("hook", lambda module, args, y: y**2), IMAGES, 0),
+    "a hook on the input": (lambda: hooked("pre_hook", lambda module, args: (args[0] ** 2,)), IMAGES, 0),
     "calls parts of a chain": (Skipping, IMAGES, 0),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vaekit.regret.per_image import PerImage
 
@@ -61,3 +62,23 @@ def test_a_convolution_by_its_defaults():
     net, x = Plain(), torch.randn(5, 3, 6, 7, dtype=torch.float64)
     torch.testing.assert_close(PerImage(net)(x), net(x))
     torch.testing.assert_close(PerImage(net)(x[0]), net(x[0]))
+
+
+class Seen(TorchDispatchMode):
+    """The operations that were done inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = set()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.operations.add(operation)
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("groups", "left"), [(1, False), (2, True)])
+def test_a_plain_convolution_becomes_a_product(groups, left):
+    net = PerImage(nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=groups))
+    with Seen() as seen:
+        net(torch.rand(2, 4, 8, 8))
+    assert (torch.ops.aten.convolution.default in seen.operations) is left

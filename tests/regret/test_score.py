@@ -416,3 +416,19 @@ def test_a_refused_plan_names_its_argument():
     for change in ({"seed": -1}, {"steps": 1.5}, {"memory": 0.5}, {"chunk": True}, {"bound": 3}, {"samples": None}):
         with pytest.raises(ValueError, match=f"^{next(iter(change))}: expected"):
             likelihood_regret(small_vae(), digits_like(1), **change | {"progress": False})
+
+
+def test_every_image_is_looked_at_before_the_first_is_fitted():
+    x = digits_like(3)
+    for pixel, message in ((1.5, r"x: expected pixels in \[0, 1\]"), (torch.nan, "x: found NaN")):
+        x[-1, 0, 0, 0] = pixel
+        with pytest.raises(ValueError, match=message):
+            likelihood_regret(small_vae(), x, bound=lambda *_, **__: pytest.fail("too late"), progress=False)
+
+
+def test_a_bar_counts_each_step_of_each_image_unless_told_not_to(capsys):
+    options = {"steps": 2, "samples": 1, "chunk": 2}
+    likelihood_regret(small_vae(), digits_like(3), **options)
+    assert "6/6" in capsys.readouterr().err
+    likelihood_regret(small_vae(), digits_like(3), progress=False, **options)
+    assert capsys.readouterr().err == ""

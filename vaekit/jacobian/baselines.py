@@ -110,6 +110,7 @@ class FactorVAE(nn.Module):
     def forward(self, model: VAE, x: Tensor, *, weight: float | None = None) -> Tensor:
         """Nats per image `[B]`; `weight` in place of the one set above."""
         gamma = self.weight if weight is None else weight
+        checks.at_least(gamma, 0, "weight")
         checks.model(model)
         q_z_x = model.posterior(x)
         z = q_z_x.rsample()  # [B, D]
