@@ -20,7 +20,7 @@ TAG = re.compile(r"\\tag\{([\w.]+)\}")
 CALL = re.compile(r"(?:vaekit\.)?([A-Za-z_][\w.]*?)(?:\(.*\))?")
 REFERENCE = re.compile(
     r"\b(?P<section>[Ss]ections? (?P<s>\d{1,2}))(?P<of> of (?=[Cc]hapter))?"
-    r"|\b(?P<exercise>[Ee]xercise (?P<e>\d))\b(?! ·)"
+    r"|\b(?P<exercise>[Ee]xercise (?:(?P<of_chapter>\d)\.)?(?P<e>\d))\b(?! ·)(?P<in> of (?=[Cc]hapter))?"
     r"|\b(?P<figure>[Ff]igure (?P<f>\d\.\d{1,2}))"
     r"|\b(?P<chapter>[Cc]hapter (?P<c>\d))\b"
     r"|(?P<equation>(?:[Ee]quations? )?\((?P<q>\d\.\d{1,2})\))"
@@ -59,7 +59,7 @@ def gather(app: Sphinx, doctree: nodes.document) -> None:
             targets[f"equation {tag[1]}"] = identifier
     for section in doctree.findall(nodes.section):
         title = section.next_node(nodes.title)
-        if title is not None and (found := re.match(r"(?:(\d+)\. |Exercise (\d+))", title.astext())):
+        if title is not None and (found := re.match(r"(?:(\d+)\. |Exercise (?:\d+\.)?(\d+) ·)", title.astext())):
             targets.setdefault(f"section {found[1]}" if found[1] else f"exercise {found[2]}", section["ids"][0])
     if not hasattr(app.env, "vaekit_targets"):
         app.env.vaekit_targets = {}
@@ -97,12 +97,15 @@ def _references(app: Sphinx, text: str, docname: str) -> list[nodes.Node]:
     done, matches = 0, list(REFERENCE.finditer(text))
     for match, following in zip(matches, [*matches[1:], None], strict=False):
         page = docname
-        if match["of"] and following and following["c"]:
+        of = match["of"] or match["in"] or ""
+        if of and following and following["c"]:
             page = chapters().get(following["c"], docname)
+        elif match["of_chapter"]:
+            page = chapters().get(match["of_chapter"], docname)
         where = _where(app, match, page)
         if where is None:
             continue
-        stop = match.end() - len(match["of"] or "")
+        stop = match.end() - len(of)
         parts += [nodes.Text(text[done : match.start()]), _reference(app, docname, *where, text[match.start() : stop])]
         done = stop
     return [part for part in [*parts, nodes.Text(text[done:])] if part.astext()] or [nodes.Text("")]

@@ -6,9 +6,11 @@ import io
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from docutils import nodes
 from PIL import Image
 
 from tools import layout, scoreboard
@@ -24,8 +26,8 @@ def extension(name):
     return loaded
 
 
-cards, front, light, links, pictures, sources = map(
-    extension, ("cards", "front", "light", "links", "pictures", "sources")
+cards, folds, front, light, links, pictures, sources, typeset = map(
+    extension, ("cards", "folds", "front", "light", "links", "pictures", "sources", "typeset")
 )
 
 
@@ -43,6 +45,62 @@ def test_a_picture_goes_into_a_file_with_its_size(tmp_path):
     for wanted in ('alt="a"', 'style="x"', 'width="7"', 'height="5"', 'loading="lazy"'):
         assert wanted in text
     assert "base64" not in text and pictures.take_out(text, tmp_path, "../_images/") == text
+
+
+# --- folds, and numbers -----------------------------------------------------------------------------------------------
+
+
+def cell(code, *tags, mode="input", output=""):
+    source = nodes.container("", nodes.literal_block("", code), nb_element="cell_code_source")
+    found = nodes.container("", source, nb_element="cell_code", hide_mode=mode, classes=["cell", *tags])
+    if output:
+        found += nodes.container("", nodes.paragraph("", output), nb_element="cell_code_output")
+    return found
+
+
+def test_folded_cells_in_a_row_are_one_fold():
+    page = nodes.section("", *[cell("a", "tag_setup"), cell("b"), cell("c"), cell("d", output="D"), cell("e")])
+    page += [nodes.paragraph("", "text"), cell("f", mode="input+output", output="F"), cell("g", "tag_solution")]
+    folds.merge(None, page)
+    cells = [part for part in page if isinstance(part, nodes.container)]
+    assert [[code.astext() for code in c[0]] for c in cells] == [["a"], ["b", "c", "d"], ["e"], ["f"], ["g"]]
+    assert [c["hide_mode"] for c in cells] == ["input", "input", "input", "all", "input"]
+    assert cells[1].astext().endswith("D") and cells[3]["prompt_show"] == "Show code and output"
+
+
+@pytest.mark.parametrize(
+    ("written", "set_"),
+    [
+        ("a difference of -0.0007.", "a difference of −0.0007."),
+        ("2.8e-14 nats, 0.0e+00 nats", "2.8 × 10⁻¹⁴ nats, 0 nats"),
+        ("-5e-05, 4e+01, 3e-02 and 1.2e5", "−5 × 10⁻⁵, 40, 0.03 and 1.2 × 10⁵"),
+        ("97% or 7 %", "97\u00a0% or 7\u00a0%"),
+        ("1.02 ± 0.12 (± 3)", "1.02\u00a0±\u00a00.12 (± 3)"),
+        ("from -3 to (-2), -362, -360", "from −3 to (−2), −362, −360"),
+        ("2026-11-21, GPT-2, 3-4, x-1, 0xe5, 1e3a, 10%x", "2026-11-21, GPT-2, 3-4, x-1, 0xe5, 1e3a, 10%x"),
+    ],
+)  # fmt: skip
+def test_numbers_are_set_as_a_printer_would(written, set_):
+    assert typeset.numbers(written) == set_ == typeset.numbers(set_)
+
+
+def test_code_and_addresses_keep_their_numbers():
+    page = nodes.document("", "")
+    page += nodes.paragraph("", "", nodes.literal("", "-1e-5"), nodes.Text(" is -1e-5; https://x.org/-1%20"))
+    page += nodes.paragraph("", "", nodes.literal("", "-1e-5"), nodes.Text(" is -1e-5"))
+    typeset.mend(None, page)
+    assert [part.astext() for part in page] == ["-1e-5 is -1e-5; https://x.org/-1%20", "-1e-5 is −1 × 10⁻⁵"]
+
+
+def test_a_column_of_words_begins_at_the_left():
+    def row(*texts):
+        return nodes.row("", *[nodes.entry("", nodes.paragraph("", t), classes=["text-right"]) for t in texts])
+
+    body = nodes.tbody("", row("a", "plain", "1.0"), row("b", "", "–"))
+    table = nodes.table("", nodes.tgroup("", nodes.thead("", row("", "method", "NLL")), body))
+    typeset.begin_at_the_left(table)
+    aligned = [[entry["classes"] for entry in r] for r in table.findall(nodes.row)]
+    assert aligned == 3 * [[["text-right"], [], ["text-right"]]]
 
 
 # --- light pages -----------------------------------------------------------------------------------------------------
@@ -88,11 +146,30 @@ def test_the_front_page_at_the_root_resolves_its_links_as_it_did():
         ("Section 10 of chapter 2", ["Section 10", "chapter 2"]),
         ("equation (1.3) and (2.6)", ["equation (1.3)", "(2.6)"]),
         ("Exercise 2, figure 3.1.", ["Exercise 2", "figure 3.1"]),
+        ("Exercise 4.4 asks; exercise 3 of chapter 5", ["Exercise 4.4", "exercise 3", "chapter 5"]),
         ("intersection 6, f(1.5, 2), 3.1", []),
     ],
 )
 def test_what_a_reader_would_click_on_is_found(text, found):
     assert [match[0].removesuffix(" of ") for match in links.REFERENCE.finditer(text)] == found
+
+
+def test_an_exercise_is_found_by_its_own_number():
+    page = nodes.document("", "")
+    for title in ("9. Exercises", "Exercise 4.1 · One", "Exercise 4.2 · Two", "Exercise 4.2 again"):
+        section = nodes.section("", nodes.title("", title), ids=[title.split(" ·")[0].replace(" ", "-")])
+        page += section
+    app = SimpleNamespace(env=SimpleNamespace(docname="notebooks/04_jacobian_l1"))
+    links.gather(app, page)
+    assert app.env.vaekit_targets == {
+        "notebooks/04_jacobian_l1": {
+            "section 9": "9.-Exercises", "exercise 1": "Exercise-4.1", "exercise 2": "Exercise-4.2",
+        }
+    }  # fmt: skip
+    for said, where in [("Exercise 4.2", "Exercise-4.2"), ("exercise 1 of chapter 4", "Exercise-4.1")]:
+        app.builder = SimpleNamespace(get_relative_uri=lambda here, there: f"{there}.html")
+        link = links._references(app, said, "notebooks/07_together")[0]
+        assert link["refuri"] == f"notebooks/04_jacobian_l1.html#{where}"
 
 
 def test_the_library_is_known_by_its_names():
