@@ -91,6 +91,30 @@ def test_a_changed_source_is_seen_wherever_it_stands(what, before, after):
     assert not same(cell()[what], cell(CELL.replace(before, after))[what])
 
 
+CLASS = """
+class Thing:
+    "Doc."
+    factor = 3
+    @property
+    def twice(self):
+        "Doc."
+        return 2 * self.factor
+    @staticmethod
+    def half(x):
+        return x / 2
+"""
+
+
+def test_a_class_is_its_code_and_its_plain_values_but_not_its_docstring():
+    thing = cell(CLASS)["Thing"]
+    assert same(thing, cell(CLASS.replace('"Doc."', '"Other words."'))["Thing"])
+    for before, after in (("2 *", "3 *"), ("x / 2", "x / 4"), ("factor = 3", "factor = 4"), ("@static", "@class")):
+        assert not same(thing, cell(CLASS.replace(before, after))["Thing"])
+    later = cell(CLASS)["Thing"]
+    later.factor = 4  # where no source says so
+    assert not same(thing, later)
+
+
 def test_lambdas_on_one_line_and_what_a_function_captures_are_told_apart():
     found = cell()
     assert not same(*found["pair"])

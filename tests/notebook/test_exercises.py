@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from vaekit.notebook import diagnosis
 from vaekit.notebook.exercises import check, check_value
 
 X = torch.tensor([[1.0, -2.0, 0.5], [0.3, 4.0, -1.0]])  # [2, 3], single precision
@@ -323,3 +324,15 @@ def test_a_factor_goes_by_name_within_ten_tolerances(capsys):
     assert wrong(2 * (1 + 12e-6)) == "not right yet: it is the right one times 2."
     assert wrong(0.5 * (1 - 9e-6)) == "not right yet: it is the right one times 1/2."
     assert wrong(1.75) == "not right yet: it is the right one times 1.75."
+
+
+def test_factors_and_offsets_are_the_numbers_that_their_names_say():
+    numbers = {
+        "2": 2, "1/2": 0.5, "4": 4, "1/4": 0.25, "100": 100, "1/100": 0.01, "255": 255, "1/255": 0.00392156862745098,
+        "log 2": 0.6931471805599453, "1 / log 2": 1.4426950408889634, "π": 3.141592653589793, "1/π": 0.3183098861837907,
+        "2π": 6.283185307179586, "1/2π": 0.15915494309189535, "√2": 1.4142135623730951, "1/√2": 0.7071067811865476,
+        "√2π": 2.5066282746310002, "1/√2π": 0.3989422804014327,
+    }  # fmt: skip
+    assert pytest.approx(numbers, rel=1e-12) == diagnosis.FACTORS
+    numbers = {"1": 1, "1/2": 0.5, "log 2": 0.6931471805599453, "log 2π": 1.8378770664093453}
+    assert pytest.approx(numbers | {"½ log 2π": 0.9189385332046727}, rel=1e-12) == diagnosis.OFFSETS

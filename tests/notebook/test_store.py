@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 
 from vaekit import VAE, HamiltonianBound, JacobianL1, elbo, fit, fit_ensemble, mlp
 from vaekit.notebook import store, stored, trained
+from vaekit.notebook.encoding import decode, encode
 from vaekit.training import seeded
 
 X = torch.rand(24, 1, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -181,6 +183,43 @@ def test_what_another_kind_of_device_computed_is_taken_after_ones_own(runs):
     file.rename(file.with_name(file.name.replace(".cpu.", ".cuda.")))
     stored("x", counted, torch.ones(3))
     assert count() == 1
+
+
+def test_an_entry_says_where_it_is_from_without_its_value(runs):
+    stored("a product", counted, torch.ones(3))
+    (file,) = runs.iterdir()
+    origin = store.origin_of(file)
+    assert origin["name"] == "a product" and origin["kind"] == "cpu" and origin["library"] == store.LIBRARY
+    assert file.name == f"a-product.{origin['key'][:24]}.cpu.run" and 0 <= origin["seconds"] < 60
+    file.write_bytes(b"vaekit-run-1\n")
+    with pytest.raises(ValueError, match="it is not an entry of the store"):
+        store.origin_of(file)
+
+
+def test_a_record_whose_class_is_gone_or_has_other_fields_is_not_made():
+    kept = encode(Pair(torch.ones(2), [1]), "pair")
+    assert decode(kept).b == [1]
+    for change in ({"name": "Nobody"}, {"name": "X"}, {"module": "nowhere"}, {"value": {"b": [1], "a": torch.ones(2)}}):
+        with pytest.raises(ValueError, match=r"there is no class .* with these fields"):
+            decode(kept | change)
+
+
+def test_what_is_said_goes_to_the_reader_or_into_the_record(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("VAEKIT_PROGRESS", raising=False)
+    for notebook, stream in ((None, "err"), (object(), "out")):
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda notebook=notebook: notebook))
+        store.say("trained", event="end")
+        store.say("", event="start")
+        came = capsys.readouterr()
+        assert getattr(came, stream) == "trained\n" and came.out + came.err == "trained\n" and store.shown()
+    monkeypatch.setenv("VAEKIT_PROGRESS", str(tmp_path / "record"))
+    store.say("trained", event="end", name="β")
+    store.say("", event="start")
+    lines = (tmp_path / "record").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"message": "trained", "event": "end", "name": "β"}, {"message": "", "event": "start"},
+    ]  # fmt: skip
+    assert capsys.readouterr() == ("", "") and not store.shown()
 
 
 # --- chunks ----------------------------------------------------------------------------------------------------------

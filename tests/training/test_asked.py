@@ -139,3 +139,32 @@ def test_a_model_with_nothing_to_train_is_named():
 def test_bad_settings_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         fit(new_model(), elbo, images(), **{"epochs": 1, "device": "cpu", "progress": False} | change)
+
+
+class Level(nn.Module):
+    """A model that asks nothing of its images."""
+
+    def __init__(self):
+        super().__init__()
+        self.level = nn.Parameter(torch.zeros(()))
+
+
+def fits(model, x):
+    return -(x - model.level).square().flatten(1).sum(1)
+
+
+@pytest.mark.parametrize(
+    ("validation", "binarise", "message"),
+    [
+        (images() * torch.nan, False, "found NaN"),
+        (images()[..., :3], False, r"expected images of shape \(1, 4, 4\), got"),
+        (images()[:, 0], False, r"expected images of shape \(1, 4, 4\), got"),
+        (1.5 + images(), True, r"expected pixels in \[0, 1\]"),
+    ],
+)
+def test_validation_images_are_looked_at_whatever_the_model(validation, binarise, message):
+    options = {"epochs": 1, "device": "cpu", "progress": False, "binarise": binarise}
+    with pytest.raises(ValueError, match=f"^validation: {message}"):
+        fit(Level(), fits, images(), validation=validation, **options)
+    history = fit(Level(), fits, images(), validation=images()[:2], **options)
+    assert len(history.validation) == 1

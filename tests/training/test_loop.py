@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from torch import nn
 from tests.helpers import linear_gaussian
 from vaekit import VAE, elbo, fit, linear, load_checkpoint, mlp
 from vaekit.training.checkpoints import save_checkpoint
+from vaekit.training.ensemble import fit_ensemble
 from vaekit.training.seeding import generator, mix
 
 SHAPE = (1, 4, 4)
@@ -416,3 +418,12 @@ def test_a_full_disk_leaves_the_last_checkpoint(x, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (tmp_path / "last.pt").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-0001.pt", "last.pt"]
+
+
+def test_a_bar_counts_the_steps_of_all_epochs_unless_told_not_to(x, capsys):
+    options = {"epochs": 2, "batch_size": 20, "device": "cpu"}  # 50 images: 3 steps an epoch
+    for train in (partial(fit, small_model()), partial(fit_ensemble, [small_model(), small_model(1)])):
+        train(elbo, x, **options)
+        assert "6/6" in capsys.readouterr().err
+        train(elbo, x, **options, progress=False)
+        assert capsys.readouterr().err == ""

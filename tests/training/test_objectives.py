@@ -240,6 +240,21 @@ def test_a_description_may_leave_the_weights_out():
     assert describe(one) != before and describe(one, weights=False) == describe(two, weights=False)
 
 
+def with_method(call):
+    return type("Mine", (), {"__call__": call})()
+
+
+def test_a_description_sees_the_attributes_and_the_methods_of_an_object():
+    kept = [
+        Kept(lambda model, x: 2 * elbo(model, x)),
+        Kept(lambda model, x: 3 * elbo(model, x)),
+        with_method(lambda self, model, x: 2 * elbo(model, x)),
+        with_method(lambda self, model, x: 3 * elbo(model, x)),
+    ]
+    assert len({json.dumps(describe(each), sort_keys=True) for each in kept}) == 4
+    assert [describe(each) for each in kept] == [describe(each) for each in kept]
+
+
 def test_what_cannot_be_described_is_refused():
     with pytest.raises(ValueError, match="objective: expected a configuration that can be described, got <generator"):
         describe(partial(elbo, beta=(i for i in range(3))))

@@ -379,3 +379,17 @@ def test_a_temporary_file_is_locked_while_it_is_written_and_gone_if_it_fails(tmp
     with pytest.raises(OSError, match=r"could not write the checkpoint \(No space left on device\)"):
         save_checkpoint(tmp_path / "c.pt", {"n": 1})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_process_trains_before_the_first_has_made_the_folder_ready(tmp_path, monkeypatch):
+    train(tmp_path)
+    order = []
+    wait = lambda: order.append(("wait", (tmp_path / "last.pt").exists()))  # noqa: E731
+    monkeypatch.setattr("vaekit.training.distributed.barrier", wait)
+
+    def objective(model, x):
+        order.append("step")
+        return elbo(model, x)
+
+    train(tmp_path, objective=objective, seed=1, resume=False, epochs=1, batch_size=30, validation=None)
+    assert order == [("wait", False), "step"]

@@ -1,5 +1,7 @@
 """`seeded`: the same numbers inside, nothing changed outside."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -69,3 +71,14 @@ def test_an_accelerators_stream_is_scoped_too(kind):
 def test_a_seed_that_is_no_whole_number_is_named():
     with pytest.raises(ValueError, match="seed: expected a whole number, got"), seeded(1.5):
         pass
+
+
+def test_of_several_cards_the_one_that_is_named_is_seeded_and_put_back(monkeypatch):
+    done = []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: done.append(("get", device.index)) or "before")
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda new, device: done.append((new, device.index)))
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(done.append(("on", device.index))))
+    monkeypatch.setattr(torch.cuda, "manual_seed", lambda seed: done.append(("seed", seed)))
+    with pytest.raises(KeyError), seeded(7, "cuda:1"):
+        raise KeyError
+    assert done == [("get", 1), ("on", 1), ("seed", 7), ("before", 1)]

@@ -37,12 +37,15 @@ def settings(*, retrain: bool | None = None, **table: tuple) -> SimpleNamespace:
     heads = ["", *(f"`{name}`" for name in PROFILES)]
     heads[now + 1] = f"**{heads[now + 1]}**"
     lines = [heads, [":--"] * len(heads)]
-    lines += [[name.replace("_", " "), *(_cell(v, i == now) for i, v in enumerate(row))] for name, row in table.items()]
+    for name, row in table.items():
+        cells = [_cell(value).replace("|", "\\|") for value in row]
+        cells[now] = f"**{cells[now]}**" if cells[now] else ""
+        lines.append([name.replace("_", " "), *cells])
     tell("\n".join(f"| {' | '.join(line)} |" for line in lines))
     return SimpleNamespace(**{name: values[now] for name, values in table.items()})
 
 
-def _cell(value: Any, bold: bool = False) -> str:
+def _cell(value: Any) -> str:
     """A value as a reader would write it."""
     if isinstance(value, dict):
         text = ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
@@ -52,5 +55,4 @@ def _cell(value: Any, bold: bool = False) -> str:
         text = {None: "–", True: "yes", False: "no"}[value]
     else:
         text = f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
-    text = text.replace("|", "\\|")
-    return f"**{text}**" if bold and text else text
+    return text
