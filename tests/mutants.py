@@ -11,7 +11,6 @@ What is printed as ALIVE is either a gap in the tests or a change that means the
 import argparse
 import ast
 import contextlib
-import copy
 import importlib
 import json
 import os
@@ -90,29 +89,26 @@ def _not_code(node: ast.AST) -> list[ast.AST]:
     return [node.annotation] if isinstance(node, ast.AnnAssign) else []
 
 
-def mutants(source: str) -> list[tuple[int, str, str]]:
-    """All mutants of a file: line, what became of it, and the whole new source."""
-    tree, made = ast.parse(source), []
+def mutant(source: str, index: int) -> tuple[int, str, str]:
+    """One of the mutants of a file: its line, what became of it, and the whole new source."""
+    tree = ast.parse(source)
     clean = ast.unparse(tree).splitlines()
-    for index in range(sum(1 for _ in mutations(tree))):
-        changed = copy.deepcopy(tree)
-        node, name, value = list(mutations(changed))[index]
-        if value is None:  # `not x` becomes x
-            value = node.operand
-            for parent in ast.walk(changed):
-                for field, child in ast.iter_fields(parent):
-                    if child is node:
-                        setattr(parent, field, value)
-                    elif isinstance(child, list) and node in child:
-                        child[child.index(node)] = value
-        else:
-            setattr(node, name, value)
-        text = ast.unparse(ast.fix_missing_locations(changed))
-        new = [line for line in text.splitlines() if line not in clean]
-        old = [line for line in clean if line not in text.splitlines()]
-        line = getattr(node, "lineno", 0)
-        made.append((line, f"{' / '.join(map(str.strip, old))} -> {' / '.join(map(str.strip, new)) or 'pass'}", text))
-    return made
+    node, name, value = list(mutations(tree))[index]
+    if value is None:  # `not x` becomes x
+        value = node.operand
+        for parent in ast.walk(tree):
+            for field, child in ast.iter_fields(parent):
+                if child is node:
+                    setattr(parent, field, value)
+                elif isinstance(child, list) and node in child:
+                    child[child.index(node)] = value
+    else:
+        setattr(node, name, value)
+    text = ast.unparse(ast.fix_missing_locations(tree))
+    new = [line for line in text.splitlines() if line not in clean]
+    old = [line for line in clean if line not in text.splitlines()]
+    line = getattr(node, "lineno", 0)
+    return line, f"{' / '.join(map(str.strip, old))} -> {' / '.join(map(str.strip, new)) or 'pass'}", text
 
 
 def change(module: types.ModuleType, source: str) -> None:
@@ -260,11 +256,13 @@ class Mutating:
         total, lived = 0, 0
         for path in asked.files:
             text = path.read_text(encoding="utf-8")
-            tree, made = ast.parse(text), mutants(text)
-            random.Random(f"{asked.seed} {path.name}").shuffle(made)
+            tree = ast.parse(text)
+            drawn = list(range(sum(1 for _ in mutations(tree))))
+            random.Random(f"{asked.seed} {path.name}").shuffle(drawn)
+            made = sorted(mutant(text, index) for index in drawn[: asked.n or None])
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
             killed = 0
-            for line, said, source in sorted(made[: asked.n or None]):
+            for line, said, source in made:
                 lines = lines_of(tree, line)
                 chosen, sum_of = [], 0.0
                 for item in items:
@@ -285,7 +283,7 @@ class Mutating:
                 if alive or asked.all:
                     word = ("ALIVE" if chosen else "UNRUN") if alive else "killed"
                     print(f"{word:6} {path.relative_to(ROOT)}:{line}  {said[:200]}  ({len(chosen)} tests)", flush=True)
-            print(f"       {path.relative_to(ROOT)}: {killed} of {len(made[: asked.n or None])} killed", flush=True)
+            print(f"       {path.relative_to(ROOT)}: {killed} of {len(made)} killed", flush=True)
         print(f"{total} mutants: {total - lived} killed, {lived} alive")
         return True
 
