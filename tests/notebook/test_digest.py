@@ -137,6 +137,7 @@ ALIKE = {
     "schedules": (linear(0, 1, 10), linear(0, 1, 10)),
     "records": (Record(1, torch.ones(2)), Record(1, torch.ones(2))),
     "partials": (partial(elbo, samples=2), partial(elbo, samples=2)),
+    "distributions": (torch.distributions.Normal(0.0, 1.0), torch.distributions.Normal(0.0, 1.0)),
 }
 
 
@@ -182,6 +183,7 @@ DIFFERENT = {
     "partials": (partial(elbo, samples=2), partial(elbo, samples=3)),
     "fields": (Point(1, 2), Point(2, 1)),
     "records": (Record(1, torch.ones(2)), Record(1, torch.zeros(2))),
+    "distributions": (torch.distributions.Normal(0.0, 1.0), torch.distributions.Normal(0.0, 2.0)),
     "library": (elbo, HamiltonianBound),
     "methods": (tiny_vae().sample, tiny_vae().reconstruct),
 }

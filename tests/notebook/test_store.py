@@ -7,6 +7,8 @@ import os
 import pickle
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -16,9 +18,10 @@ import pytest
 import torch
 
 from vaekit import VAE, HamiltonianBound, JacobianL1, elbo, fit, fit_ensemble, mlp
-from vaekit.notebook import store, stored, trained
+from vaekit.notebook import store, stored, trained, trainings
 from vaekit.notebook.encoding import decode, encode
 from vaekit.training import seeded
+from vaekit.training.checkpoints import save_checkpoint
 
 X = torch.rand(24, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 
@@ -185,6 +188,42 @@ def test_what_another_kind_of_device_computed_is_taken_after_ones_own(runs):
     assert count() == 1
 
 
+def test_where_the_store_is_unless_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAEKIT_RUNS", str(tmp_path / "a" / "b"))
+    monkeypatch.setenv("VAEKIT_CACHE", str(tmp_path / "c" / "d"))
+    assert store.folder() == tmp_path / "a" / "b" and store.folder().is_dir()
+    monkeypatch.delenv("VAEKIT_RUNS")
+    assert store.folder() == tmp_path / "c" / "d" / "runs" and store.folder().is_dir()
+    monkeypatch.delenv("VAEKIT_CACHE")
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache" / name)
+    assert store.folder() == tmp_path / "cache" / "vaekit" / "runs" and store.folder().is_dir()
+
+
+def test_all_bytes_are_with_the_system_when_it_is_told_to_keep_them(runs, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    stored("few", lambda: 1)
+    assert sizes == [file.stat().st_size for file in runs.iterdir()] and sizes[0] < 8192  # io's buffer
+
+
+def test_the_ledger_has_what_was_found_and_the_time_that_it_saved(monkeypatch):
+    monkeypatch.setattr(store, "ledger", store.Ledger())
+    stored("x", counted, torch.ones(3))
+    assert store.ledger.found == []
+    before = store.ledger.seconds
+    took = store.origin_of(next(store.folder().iterdir()))["seconds"]
+    stored("x", counted, torch.ones(3))
+    assert store.ledger.found == ["x"] and store.ledger.seconds == before + took
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0.0 s"), (99.9, "99.9 s"), (100, "1.7 min"), (5999, "100.0 min"), (6000, "1.7 h"), (3_600_000, "1000.0 h")],
+)
+def test_a_time_in_words(seconds, words):
+    assert store.duration(seconds) == words
+
+
 def test_an_entry_says_where_it_is_from_without_its_value(runs):
     stored("a product", counted, torch.ones(3))
     (file,) = runs.iterdir()
@@ -297,7 +336,10 @@ def test_asked_for_checkpoints_are_there_and_if_one_is_lost_it_is_trained_anew(c
 def test_another_seed_setting_or_initial_weight_is_another_training(runs):
     for seed, change in [(0, {}), (1, {}), (0, dict(lr=1e-2)), (0, dict(seed=1)), (0, dict(epochs=2))]:
         trained("t", vae(seed), elbo, X, **{"epochs": 1, "progress": False} | change)
-    assert len(list(runs.glob("*.run"))) == 5
+    for objective, x in [(partial(elbo, beta=2.0), X), (elbo, X.flip(0))]:
+        trained("t", vae(), objective, x, epochs=1, progress=False)
+    trained("t", vae(), elbo, X, epochs=1, progress=True, device="cpu")  # neither changes the result
+    assert len(list(runs.iterdir())) == 7  # and nothing else is left there
 
 
 def interrupt(*args, **kwargs):
@@ -316,6 +358,26 @@ def test_a_truncated_checkpoint_is_told_and_the_training_begins_anew(runs, monke
     model = vae()
     assert trained("t", model, elbo, X, epochs=3, progress=False).train == wanted.train and equal(model, plain)
     assert "t: begins anew" in capfd.readouterr().err
+
+
+def test_the_time_of_a_training_that_was_stopped_counts(tmp_path, capfd, monkeypatch):
+    """Until its last whole epoch; and a clock that has been set back takes nothing away."""
+    last, began = tmp_path / "last.pt", tmp_path / "began.json"
+    assert trainings._so_far("t", tmp_path) == (0.0, 0)
+    for at, spent in ((997.0, 8.0), (1003.0, 5.0)):
+        save_checkpoint(last, {"epoch": 4})
+        os.utime(last, (1000, 1000))
+        began.write_text(json.dumps([5.0, at]))
+        now = time.time()
+        assert trainings._so_far("t", tmp_path) == (spent, 4)
+        noted = json.loads(began.read_text())
+        assert noted[0] == spent and now <= noted[1] <= time.time()
+    last.write_bytes(b"")
+    assert trainings._so_far("t", tmp_path) == (0.0, 0) and not last.exists()
+    assert "t: begins anew" in capfd.readouterr().err
+    save_checkpoint(last, {"epoch": 4})
+    monkeypatch.setenv("VAEKIT_FRESH", "1")
+    assert trainings._so_far("t", tmp_path) == (0.0, 0) and not last.exists()
 
 
 def test_checkpoints_and_resume_are_the_stores_own():

@@ -1,5 +1,7 @@
 """Kept weights stand in for a training where nobody asks to train, and only where they are whole and fit."""
 
+import re
+
 import pytest
 import torch
 
@@ -87,6 +89,22 @@ def test_weights_of_another_network_or_with_another_digest_are_told_and_not_used
     path.write_bytes(path.read_bytes()[:-1] + b"\0\0")
     assert len(train(epochs=1)[2].train) == 1
     assert "expected the digest" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({}, "bias has None, expected (1,)"),
+        ({"weight": torch.ones(1, 1), "bias": torch.ones(2)}, "bias has (2,), expected (1,)"),
+        ({"weight": torch.ones(1, 2), "bias": torch.ones(1)}, "weight has (1, 2), expected (1, 1)"),
+        ({"weight": torch.ones(1, 1), "bias": torch.ones(1), "more": torch.ones(1)}, "more has (1,), expected None"),
+    ],
+)
+def test_what_does_not_fit_is_named(state, said):
+    layer = torch.nn.Linear(1, 1)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        weights._check_fit(layer, state)
+    weights._check_fit(layer, layer.state_dict())
 
 
 def test_without_a_network_a_reader_trains(kept, monkeypatch, capfd, tmp_path):
