@@ -125,13 +125,13 @@ def test_a_panel_is_cut_at_the_widest_white_gaps():
     from PIL import Image
 
     pixels = np.full((20, 100, 3), 255, np.uint8)
-    for a, b in ((5, 20), (23, 30), (50, 90)):  # two things close together, one apart
+    for a, b in ((2, 5), (25, 32), (35, 45), (57, 95)):  # a label far away, two things close together, one apart
         pixels[5:15, a:b] = 0
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png")
     source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
     widths = [Image.open(io.BytesIO(base64.b64decode(panel(source, k, 2).split(",")[1]))).width for k in (1, 2)]
-    assert widths == [40, 60]
+    assert widths == [51, 49]
     with pytest.raises(ValueError, match="expected 4 panels side by side, found 3"):
         panel(source, 1, 4)
 

@@ -78,9 +78,10 @@ def panel(source: str, which: int, of: int) -> str:
     white = np.asarray(image).min((0, 2)) > 250  # [width]
     edges = np.flatnonzero(np.diff(np.concatenate([[0], white.astype(int), [0]])))
     gaps = [(b - a, (a + b) // 2) for a, b in zip(edges[::2], edges[1::2], strict=True) if a > 0 and b < len(white)]
-    if len(gaps) < of - 1:
-        raise ValueError(f"panel: expected {of} panels side by side, found {len(gaps) + 1}")
-    cuts = [0, *sorted(centre for _, centre in sorted(gaps)[len(gaps) - of + 1 :]), len(white)]
+    near = [[gap for gap in gaps if abs(gap[1] / len(white) - k / of) < 1 / (3 * of)] for k in range(1, of)]
+    if not all(near):  # a gap beside an axis label is none between panels
+        raise ValueError(f"panel: expected {of} panels side by side, found {1 + sum(map(bool, near))}")
+    cuts = [0, *(max(some)[1] for some in near), len(white)]
     buffer = io.BytesIO()
     image.crop((cuts[which - 1], 0, cuts[which], image.height)).save(buffer, format="png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
