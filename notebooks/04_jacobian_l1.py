@@ -1222,7 +1222,7 @@ live.columns(
     },
     size=size,
     start=(10, 18, 32, 44, 53, 24),
-    bits=(5, 6),
+    bits=12,
 )
 
 # %% [markdown]

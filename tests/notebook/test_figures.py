@@ -57,7 +57,25 @@ def test_show_gives_a_caption_and_an_escaped_text_alternative(monkeypatch):
     text = shown[0].data
     assert 'alt="a &quot;line&quot; &amp; more"' in text
     assert "<figcaption>As β <b>grows</b></figcaption>" in text
-    assert 'src="data:image/png;base64,' in text
+    assert 'src="data:image/png;base64,' in text and "width=" not in text
+
+
+def test_more_pixels_do_not_make_a_figure_larger(monkeypatch):
+    display = pytest.importorskip("IPython.display")
+    import IPython
+
+    shown = []
+    monkeypatch.setattr(IPython, "get_ipython", lambda: object())
+    monkeypatch.setattr(display, "display", shown.append)
+    monkeypatch.setattr(figures, "to_png", lambda fig, dpi: _png(300, 150))
+    figures.show(None, caption="c", alt="a", dpi=150)
+    assert ' width="200" height="100"' in shown[0].data
+
+
+def _png(width, height):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, format="png")
+    return buffer.getvalue()
 
 
 def test_palette_differs_in_brightness_as_well_as_in_hue():

@@ -487,6 +487,15 @@ def test_it_starts_soon_and_answers_a_drag_at_once_on_a_slow_machine(show, kind)
     assert page.evaluate(measure) < 1000 / 30 * SLACK
 
 
+def test_a_caption_states_a_large_error_as_a_number_is_read(monkeypatch):
+    model, another = perceptron((1, 16, 16), 4, 0), perceptron((1, 16, 16), 4, 1)
+    monkeypatch.setattr(live.export, "as_stored", lambda vae, bits: another)
+    with form.collected() as figures:
+        live.columns({"a": model}, size=16, shown=3)
+    stated = re.search(r"changes the columns of the first picture by (\S+) %", figures[0])[1]
+    assert re.fullmatch(r"\d{2,}", stated)
+
+
 def test_bad_input_is_refused():
     model, images = perceptron((1, 4, 4), 3, 0), torch.zeros(2, 1, 4, 4)
     for call, words in [

@@ -62,15 +62,18 @@ def show(fig: "Figure", *, caption: str, alt: str, dpi: int = 100) -> None:
         fig: The matplotlib figure; it is closed.
         caption: What to see in it. HTML; write Greek letters as they are, not in LaTeX.
         alt: The text alternative for readers who do not see the picture.
-        dpi: Resolution of the PNG.
+        dpi: Resolution of the PNG; above 100 it has more pixels, and is shown no larger.
     """
-    data = base64.b64encode(to_png(fig, dpi)).decode()
+    png = to_png(fig, dpi)
+    data = base64.b64encode(png).decode()
+    width, height = (round(int.from_bytes(png[i : i + 4], "big") * 100 / dpi) for i in (16, 20))
+    sizes = f' width="{width}" height="{height}"' if dpi != 100 else ""
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
         display = sys.modules["IPython"].display
         display.display(
             display.HTML(
                 f'<figure class="vaekit-figure"><img class="dark-light" alt="{html.escape(alt)}" '
-                f'src="data:image/png;base64,{data}" style="max-width:100%;height:auto">'
+                f'src="data:image/png;base64,{data}"{sizes} style="max-width:100%;height:auto">'
                 f"<figcaption>{caption}</figcaption></figure>"
             )
         )

@@ -81,6 +81,6 @@ def dial(
         "Turn the picture. Blue: the posterior of the original; orange, dashed: that of the copy, one standard "
         "deviation each; grey: the way of the copy's mean as the dial turns. The divergence has two parts, from moved "
         f"means and from changed widths. Weights in {bits} bits, which changes the mean divergence at {start:g}° by at "
-        f"most {100 * change:.1g} %."
+        f"most {float(f'{100 * change:.1g}'):g} %."
     )
     form.show("dial", data, fig, caption=caption or words, alt=alt)

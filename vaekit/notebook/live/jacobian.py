@@ -65,7 +65,7 @@ def columns(
     words = (
         "Drag the dots. Each small picture is a column of the Jacobian: blue becomes darker, orange lighter, when one "
         f"latent grows; the {shown} strongest of each model. Weights in {export.in_words(bits)}, which changes the "
-        f"columns of the first picture by {100 * lost:.1g} % (in the L1 norm)."
+        f"columns of the first picture by {float(f'{100 * lost:.1g}'):g} % (in the L1 norm)."
     )
     form.show("columns", data, fig, caption=caption or words, alt=alt)
 
