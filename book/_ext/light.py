@@ -28,7 +28,7 @@ OPTIONS = re.compile(r'<script [^>]*src="[^"]*documentation_options\.js[^"]*"[^>
 def lighten(html: str, icons: dict[str, str], options: str = "") -> str:
     """A page without what it does not use; done twice it is the same."""
     html = re.sub(r"<!-- So that users can add custom icons -->\s*", "", html)
-    html = re.sub(r'<script[^>]*scripts/fontawesome\.js[^>]*></script>\s*', "", html)
+    html = re.sub(r"<script[^>]*scripts/fontawesome\.js[^>]*></script>\s*", "", html)
     html = ICON.sub(lambda m: _svg(m, icons), html)
     html = THEBE.sub("", html)
     if (state := STATE.search(html)) and state.end() < html.find("<body"):  # megabytes of sliders come after the text

@@ -1,7 +1,7 @@
 r"""Makes links of what a reader would want to click on, so that notebooks stay plain text on Colab and GitHub.
 
 - `\tag{2.6}` in a displayed equation gives it an anchor; "equation (2.6)" or "(2.6)" leads there, from any page;
-- "section 6", "Exercise 2" and "figure 2.3" lead there, "section 6 of chapter 1" and "chapter 4" to the other page;
+- "section 6", "exercise 2", "figure 2.3", "table 2.1" lead there, "section 6 of chapter 1", "chapter 4" to that page;
 - `elbo` and `fit(...)` lead to the library's pages;
 - the first "posterior collapse" of a page leads to the glossary.
 """
@@ -21,7 +21,7 @@ CALL = re.compile(r"(?:vaekit\.)?([A-Za-z_][\w.]*?)(?:\(.*\))?")
 REFERENCE = re.compile(
     r"\b(?P<section>[Ss]ections? (?P<s>\d{1,2}))(?P<of> of (?=[Cc]hapter))?"
     r"|\b(?P<exercise>[Ee]xercise (?:(?P<of_chapter>\d)\.)?(?P<e>\d))\b(?! ·)(?P<in> of (?=[Cc]hapter))?"
-    r"|\b(?P<figure>[Ff]igure (?P<f>\d\.\d{1,2}))"
+    r"|\b(?P<figure>(?P<what>[Ff]igure|[Tt]able) (?P<f>\d\.\d{1,2}))"
     r"|\b(?P<chapter>[Cc]hapter (?P<c>\d))\b"
     r"|(?P<equation>(?:[Ee]quations? )?\((?P<q>\d\.\d{1,2})\))"
 )
@@ -121,7 +121,7 @@ def _where(app: Sphinx, match: re.Match[str], page: str) -> tuple[str, str] | No
         number = match["q"] or match["f"]
         other = chapters().get(number.split(".")[0])
         if match["f"]:
-            return (other, f"figure-{number.replace('.', '-')}") if other in targets else None
+            return (other, f"{match['what'].lower()}-{number.replace('.', '-')}") if other in targets else None
         return (other, anchor) if (anchor := targets.get(other, {}).get(f"equation {number}")) else None
     name = f"section {match['s']}" if match["s"] else f"exercise {match['e']}"
     return (page, anchor) if (anchor := targets.get(page, {}).get(name)) else None

@@ -18,6 +18,7 @@ INSIDE = re.compile(
     r'<img(?P<before>[^>]*?) src="data:image/(?P<kind>png|svg\+xml);base64,(?P<data>[^"]+)"(?P<after>[^>]*)>'
 )
 CAPTION = re.compile(r"(?P<tag><figcaption[^>]*>)")
+WIDE = re.compile(r'(<figure class="vaekit-figure">)(<img [^>]*?\bwidth="(\d+)"[^>]*>)')
 FOLDER = "_images"
 
 
@@ -46,6 +47,11 @@ def take_out(text: str, folder: Path, prefix: str) -> str:
     return INSIDE.sub(to_file, text)
 
 
+def in_a_box(text: str) -> str:
+    """The HTML with each figure's picture in a box that knows its width: on a phone it scrolls rather than shrinks."""
+    return WIDE.sub(r'\1<div class="vaekit-view" style="--vaekit-width:\3px">\2</div>', text)
+
+
 def mend(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Called by Sphinx for each page: treat its outputs, and number the figures of a chapter."""
     if app.builder.format != "html":
@@ -63,7 +69,7 @@ def mend(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
     for raw in doctree.findall(nodes.raw):
         if "html" in raw.get("format", "") and "<" in raw.astext():
-            text = take_out(raw.astext(), Path(app.outdir) / FOLDER, f"{up}{FOLDER}/")
+            text = in_a_box(take_out(raw.astext(), Path(app.outdir) / FOLDER, f"{up}{FOLDER}/"))
             text = CAPTION.sub(number, text) if chapter else text
             if text != raw.astext():
                 raw[:] = [nodes.Text(text)]

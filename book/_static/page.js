@@ -34,7 +34,7 @@ window.addEventListener("load", async () => {
   await window.MathJax?.startup?.promise;
   const kinds = {
     ".pst-scrollable-table-container, div.cell_output > .output": "Table", "pre": "Code",
-    "div.math, span.math": "Formula",
+    "div.math, span.math": "Formula", ".vaekit-view": "Figure",
   };
   const place = (box) => {
     const [here, end] = [box.scrollLeft, box.scrollWidth - box.clientWidth - 1];

@@ -26,8 +26,8 @@ def extension(name):
     return loaded
 
 
-cards, folds, front, light, links, pictures, sources, typeset = map(
-    extension, ("cards", "folds", "front", "light", "links", "pictures", "sources", "typeset")
+cards, folds, front, light, links, pictures, sources, tables, typeset = map(
+    extension, ("cards", "folds", "front", "light", "links", "pictures", "sources", "tables", "typeset")
 )
 
 
@@ -45,6 +45,13 @@ def test_a_picture_goes_into_a_file_with_its_size(tmp_path):
     for wanted in ('alt="a"', 'style="x"', 'width="7"', 'height="5"', 'loading="lazy"'):
         assert wanted in text
     assert "base64" not in text and pictures.take_out(text, tmp_path, "../_images/") == text
+
+
+def test_a_picture_keeps_its_width_in_a_box_that_scrolls():
+    html = '<figure class="vaekit-figure"><img src="a.png" width="771" height="9" style="x"><figcaption>c</figcaption>'
+    boxed = pictures.in_a_box(html)
+    assert '<div class="vaekit-view" style="--vaekit-width:771px"><img src="a.png"' in boxed
+    assert boxed.endswith('style="x"></div><figcaption>c</figcaption>') and pictures.in_a_box(boxed) == boxed
 
 
 # --- folds, and numbers -----------------------------------------------------------------------------------------------
@@ -90,6 +97,37 @@ def test_code_and_addresses_keep_their_numbers():
     page += nodes.paragraph("", "", nodes.literal("", "-1e-5"), nodes.Text(" is -1e-5"))
     typeset.mend(None, page)
     assert [part.astext() for part in page] == ["-1e-5 is -1e-5; https://x.org/-1%20", "-1e-5 is −1 × 10⁻⁵"]
+
+
+def test_tables_are_numbered_and_what_is_said_at_one_is_its_caption():
+    def table(*texts):
+        row = nodes.row("", *[nodes.entry("", nodes.paragraph("", text)) for text in texts])
+        return nodes.table("", nodes.tgroup("", nodes.tbody("", row)))
+
+    def output(*parts):
+        return nodes.container("", *parts, nb_element="cell_code_output")
+
+    def line(*texts):
+        return nodes.paragraph("", "", *[nodes.strong("", t) if k % 2 else nodes.Text(t) for k, t in enumerate(texts)])
+
+    page = nodes.document("", "")
+    page += output(table("smoke", "cpu", "night", "gpu", "paper"), line("Then a fact."))
+    page += output(
+        line("CR less ", "augmentation", ":"), table("a"), line("Mean ± standard error."), table("b"), table("c")
+    )
+    page += [output(table("d"), table("e"), line("Mean ± standard error of all.")), line("In words:"), table("f")]
+    page += [table("g"), line("Table: what it says.")]
+    tables.number(SimpleNamespace(env=SimpleNamespace(docname="notebooks/05_consistency")), page)
+    said = [f"{found[0].astext()} {found[1].astext()}" for found in page.findall(nodes.table)]
+    assert said == [
+        f"Table 5.1. {tables.SETTINGS} {said[0].split(tables.SETTINGS)[1].strip()}",
+        "Table 5.2. CR less augmentation. Mean ± standard error. a",
+        "Table 5.3. b", "Table 5.4. c", "Table 5.5. d", "Table 5.6. e", "Table 5.7. f", "Table 5.8. what it says. g",
+    ]  # fmt: skip
+    assert [p.astext() for p in page.findall(nodes.paragraph) if not isinstance(p.parent, nodes.entry)] == [
+        "Then a fact.", "Mean ± standard error of all.", "In words:",
+    ]  # fmt: skip
+    assert next(page.findall(nodes.table))[0][0]["ids"] == ["table-5-1"]
 
 
 def test_a_column_of_words_begins_at_the_left():
@@ -146,6 +184,7 @@ def test_the_front_page_at_the_root_resolves_its_links_as_it_did():
         ("Section 10 of chapter 2", ["Section 10", "chapter 2"]),
         ("equation (1.3) and (2.6)", ["equation (1.3)", "(2.6)"]),
         ("Exercise 2, figure 3.1.", ["Exercise 2", "figure 3.1"]),
+        ("table 4.2 (Table 1 of the paper)", ["table 4.2"]),
         ("Exercise 4.4 asks; exercise 3 of chapter 5", ["Exercise 4.4", "exercise 3", "chapter 5"]),
         ("intersection 6, f(1.5, 2), 3.1", []),
     ],

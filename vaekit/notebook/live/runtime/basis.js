@@ -71,7 +71,7 @@ vaekitLive.kind("basis", (host, { size, radius, soft, start }) => {
   const gap = slider({ label: "distance between the dots", min: 0, max: size / 2, value: 0, text: number(1), on: (v) => { const [x, y] = [(dots[0][0] + dots[1][0]) / 2, (dots[0][1] + dots[1][1]) / 2]; dots = [[x - v / 2, y], [x + v / 2, y]]; moved(); } });
   gap.value = Math.hypot(dots[0][0] - dots[1][0], dots[0][1] - dots[1][1]);
   host.box.append(
-    row(panel("Drag the dots", view.element), make("div", { className: "narrow" }, ...columns.map((c, k) => panel(`Column of latent ${k + 1}`, c.element))), panel("Drag the angle", curve.element)),
+    row(panel("Drag the dots", view.element), make("div", { className: "narrow" }, ...columns.map((c, k) => panel(`Latent ${k + 1}'s column`, c.element))), panel("Drag the angle", curve.element)),
     controls(which.element, bar.element, gap.element), buttons(button("Descend L1", descend)), shown.element, told.element,
   );
   prepare();

@@ -72,10 +72,10 @@ vaekitLive.kind("influence", (host, { points: given, test, bandwidth, k, compone
     note = "";
   };
   host.box.append(
-    names.element, panel("Drag the star and the points; blue: proponents, orange: opponents", view.element),
+    names.element, row(panel("Drag the star and the points; blue: proponents, orange: opponents", view.element), make("div", {},
     controls(...where.map((s) => s.element), ...tuners.filter(Boolean).map((s) => s.element)),
     buttons(button("Leave out the strongest proponent", leaveOut), button("All points back", () => { points = given.map((p) => [...p]); z = [...test]; changed(); })),
-    shown.element, told.element,
+    shown.element, told.element)),
   );
   tune();
   compute();
