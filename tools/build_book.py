@@ -15,7 +15,9 @@ def build(output: Path) -> int:
     """Build into `output/html`; returns the exit status, and prints nothing but warnings."""
     if missing := assets.ensure():
         print(f"note: could not get {' and '.join(missing)} from npm; these pages load them from a CDN")
-    jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    # a grammar of addresses that jsonschema would compile for four seconds, and Jupyter Book never asks for
+    start = "import sys; sys.modules['rfc3987_syntax'] = None; from jupyter_book.cli.main import main; main()"
+    jupyter_book = [sys.executable, "-c", start]
     command = [
         *jupyter_book, "build", str(ROOT), "--config", str(ROOT / "_config.yml"),
         "--toc", str(ROOT / "book" / "_toc.yml"), "--path-output", str(output), "-W", "--keep-going", "-q",
