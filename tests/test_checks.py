@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from vaekit import checks
 from vaekit.training.seeding import seeded
@@ -147,3 +148,17 @@ def test_how_an_error_shows_what_came():
     assert checks.shown(torch.ones(2, 3)) == "a tensor of shape (2, 3)" and checks.shown(torch.tensor(1)) == "tensor(1)"
     assert checks.shown("a" * 77) == repr("a" * 77) and checks.shown("a" * 78) == "'" + "a" * 76 + "..."
     assert checks.described(torch.ones(2)) == "torch.float32 of shape (2,)" and checks.described([]) == "a list"
+
+
+def test_models_modules_and_functions_are_told_from_what_is_none():
+    with_methods = type("Like", (), {"posterior": None})()
+    for check, good, bad in (
+        (checks.function, (len, lambda: 1, nn.Linear(1, 1), nn.Linear), (3, "elbo", None, [len])),
+        (checks.module, (nn.Linear(1, 1),), (nn.Linear, len, None, 3)),
+        (checks.model, (with_methods,), (nn.Linear(1, 1), None, "vae")),
+    ):
+        for value in good:
+            check(value, "thing")
+        for value in bad:
+            with pytest.raises(ValueError, match=r"^thing: expected a "):
+                check(value, "thing")
