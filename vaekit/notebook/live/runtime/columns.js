@@ -30,9 +30,9 @@ vaekitLive.kind("columns", (host, { models, size, start, shown: many }) => {
     const ink = dots(at, size), x = ink.map((v) => 1 - v), P = size * size;
     background.show(ink);
     view.paint();
+    const nearest = Array.from({ length: P }, (_, p) => [0, 1, 2].map((k) => Math.hypot((at[2 * k] * size) / 63 - (p % size) - 0.5, (at[2 * k + 1] * size) / 63 - Math.floor(p / size) - 0.5)).reduce((best, far, k, a) => (far < a[best] ? k : best), 0));
     const found = all.map(({ name, model }, m) => {
       const z = model.posterior(x).mean, { picture: mean, columns } = model.jacobian(z);
-      const nearest = Array.from({ length: P }, (_, p) => [0, 1, 2].map((k) => Math.hypot((at[2 * k] * size) / 63 - (p % size) - 0.5, (at[2 * k + 1] * size) / 63 - Math.floor(p / size) - 0.5)).reduce((best, far, k, a) => (far < a[best] ? k : best), 0));
       const each = Array.from({ length: model.D }, (_, d) => {
         const column = columns.subarray(d * P, (d + 1) * P), parts = [0, 0, 0];
         let l1 = 0, l2 = 0;
