@@ -21,11 +21,18 @@ def number(app: Sphinx, doctree: nodes.document) -> None:
         return
     for count, table in enumerate(list(doctree.findall(nodes.table)), start=1):
         where = f"{int(chapter[1])}.{count}"
-        label = nodes.inline("", f"Table {where}.", classes=["vaekit-number"], ids=[f"table-{where.replace('.', '-')}"])
+        label = nodes.inline("", f"Table {where}.", classes=["vaekit-number"])
         title = nodes.title("", "", label)
         for said in captions(table):
             title += [nodes.Text(" "), *said]
         table.insert(0, title)
+
+
+def anchor(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Called by Sphinx for each page, when all have been read: with an anchor before that, Sphinx would number too."""
+    if chapter := re.match(r"notebooks/(\d+)_", docname):
+        for count, table in enumerate(doctree.findall(nodes.table), start=1):
+            table["ids"].append(f"table-{int(chapter[1])}-{count}")
 
 
 def captions(table: nodes.table) -> list[list[nodes.Node]]:
@@ -65,4 +72,5 @@ def _is_output(node: nodes.Node) -> bool:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("doctree-read", number)
+    app.connect("doctree-resolved", anchor)
     return {"parallel_read_safe": True}
