@@ -11,7 +11,9 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 NBSP = "\N{NO-BREAK SPACE}"
-NOT_WITHIN = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw, nodes.comment)
+NOT_WITHIN = (
+    nodes.literal, nodes.literal_block, nodes.doctest_block, nodes.math, nodes.math_block, nodes.raw, nodes.comment,
+)  # fmt: skip
 SCIENTIFIC = re.compile(r"(?<![\w.])([+-]?\d+(?:\.\d+)?)e([+-]?\d{1,3})(?!\w)")
 MINUS = re.compile(r"(?<![\w.)\]%°’'*/-])-(?=\d)")
 POWERS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
