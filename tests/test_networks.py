@@ -81,6 +81,7 @@ def test_the_networks_of_the_papers():
     assert [m.out_features for m in count(decoder, nn.Linear)] == [256, 1024]
     encoder, decoder = dcgan((3, 32, 32), latent_dim=100, width=32)
     assert [m[:2] for m in maps(encoder, nn.Conv2d)] == [(3, 32), (32, 64), (64, 128), (128, 200)]
+    assert [m.negative_slope for m in count(encoder, nn.LeakyReLU)] == [0.2] * 3
     assert [m[:2] for m in maps(decoder, nn.ConvTranspose2d)] == [(100, 128), (128, 64), (64, 32), (32, 768)]
 
 

@@ -192,3 +192,10 @@ def test_bad_arguments():
     for name, call in calls.items():
         with pytest.raises(ValueError, match=f"{name}: expected"):
             call()
+
+
+def test_the_discriminator_is_that_of_the_paper_unless_told():
+    net = FactorVAE(10, weight=1.0).discriminator
+    sizes = [(m.in_features, m.out_features) for m in net if isinstance(m, nn.Linear)]
+    assert sizes == [(10, 1000)] + [(1000, 1000)] * 5 + [(1000, 1)]
+    assert [m.negative_slope for m in net if not isinstance(m, nn.Linear)] == [0.2] * 6
