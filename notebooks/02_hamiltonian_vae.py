@@ -1333,7 +1333,7 @@ show(
     caption="What a bound gains over the ELBO after the same training from the "
     "same weights (left) is the sum of two parts (right): a decoder with "
     "more evidence, and a posterior that fits it better. Bars are two "
-    "standard errors over the test images.",
+    "standard errors over the test images and the seeds.",
     alt="A chart with one row for each competitor: gains of the bound at the "
     "left; at the right the part of the decoder and the part of the posterior.",
 )
@@ -1367,7 +1367,7 @@ tell(
 )
 
 # %% [markdown]
-# In the run shown (profile `night`: the paper's network, one more epoch) the two parts come out very differently. Hamiltonian steps improve the **posterior**: by tenths of a nat, of a gap of three and a half (most of which is the encoder's share: chapter 1 measured it on this very model); more with free tempering than with fixed, most with a step size for each step and dimension. Five untempered steps do less than a single one, as in the paper's table. The **decoder** gains hundredths of a nat at most, and the two seeds of one and the same bound differ by more than that: beside the luck of the order of the images nothing is left of it. As much time spent on more epochs of the ELBO, or less of it on five importance samples, brings the decoder at least as much. A gain of 0.58 nats, the paper's best, would stand out of this table by many standard errors. That is no verdict on two thousand epochs from random weights, where there is time to grow into a better posterior; it says where to look for a gain, and what to hold it against.
+# In the run shown (profile `night`: the paper's network, one more epoch) the two parts come out very differently. Hamiltonian steps improve the **posterior**: by tenths of a nat, of a gap of three and a half (most of which is the encoder's share: chapter 1 measured it on this very model); more with free tempering than with fixed, most with a step size for each step and dimension. Five untempered steps do less than a single one, as in the paper's table. The **decoder** gains hundredths of a nat at most, and the two seeds of one and the same bound differ by more than that: beside the luck of the order of the images nothing is left of it. Eight epochs of the ELBO, in somewhat more time, or five importance samples, in less, bring the decoder at least as much. A gain of 0.58 nats, the paper's best, would stand out of this table by many standard errors. That is no verdict on two thousand epochs from random weights, where there is time to grow into a better posterior; it says where to look for a gain, and what to hold it against.
 #
 # **Is the decoder drawn to models whose posteriors look Gaussian?** The last column of the table answers the question of section 1. It takes each decoder by itself and trains an encoder with Gaussian posteriors for it anew. (So what is compared is the whole gap of such an encoder, its amortisation included.) If training by the ELBO bends decoders towards Gaussian posteriors, that gap must be wider on decoders that were trained by a bound with a more flexible posterior.
 
