@@ -9,7 +9,6 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.func import grad, vmap
 
 from vaekit.model import VAE
-from vaekit.regret.frozen import frozen
 from vaekit.regret.noise import Draw, given, of_image, recorded
 from vaekit.regret.per_image import Moments, PerImage
 from vaekit.training.functional import functional_call
@@ -38,7 +37,7 @@ class Evaluation:
         self.encoder = copy.deepcopy(model.encoder)
         per_image = PerImage(self.encoder) if adapt == "encoder" else Moments()
         model = copy.copy(model)
-        model._modules = {**model._modules, "encoder": per_image, "decoder": frozen(model.decoder)}
+        model._modules = {**model._modules, "encoder": per_image}
         self.pair, self.adapt, self.samples = _Pair(model, bound), adapt, samples
         self.gradients = vmap(grad(self._value), randomness="same")  # (weights [B, ...], images [B, *image]), likewise
         self._draws: list[Draw] | None = None

@@ -10,6 +10,7 @@ from vaekit import checks
 from vaekit.bounds import elbo
 from vaekit.model import VAE
 from vaekit.regret.evaluation import Evaluation, Objective, check_bound
+from vaekit.regret.frozen import frozen
 from vaekit.training.objectives import private_copy
 from vaekit.training.seeding import seeded
 
@@ -96,6 +97,7 @@ def likelihood_regret(
     model, (bound, climb) = private_copy(model, (bound, objective or bound))
     model.eval()
     model.check_images(x)  # now, not after an hour: under vmap no value can be seen
+    model.decoder = frozen(model.decoder)
     for each in dict.fromkeys((bound, climb)):
         check_bound(model, each, x[:1].to(device))
     scored, climbed = Evaluation(model, bound, samples, adapt), Evaluation(model, climb, 1, adapt)
