@@ -118,6 +118,7 @@ def draw(name: str, split: str, n: int, size: int, seed: int) -> Dataset:
         kinds = THREE_DOTS if name == "three-dots" else ROOMS
         values = torch.tensor(list(kinds.values()))
         generator.manual_seed(2 * seed + (split == "test"))
+        # below a common multiple of all numbers of values, so that the remainders are uniform, too
         factors = torch.randint(math.lcm(*kinds.values()), (n, len(kinds)), generator=generator) % values
         images = render_three_dots(factors, size) if name == "three-dots" else render_rooms(factors, size)
         return Dataset(name, split, images, None, factors, tuple(kinds), tuple(kinds.values()))
